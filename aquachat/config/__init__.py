@@ -1,0 +1,1 @@
+"""Recipes, presets, and how settings combine. Standard library only."""
