@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aquachat.tasks.base import ChoiceItem
+from aquachat.tasks.option_order import refers_to_options, reorder, rotate
+
+
+def _item(*options: str, question: str = "What?", gold: int = 0, rationale: str = "") -> ChoiceItem:
+    return ChoiceItem("x/1", question, options, gold, rationale)
+
+
+plain_options = st.lists(
+    st.integers(0, 99).map(lambda number: f"{number} km"), min_size=2, max_size=6, unique=True
+)
+
+
+@settings(deadline=None)
+@given(plain_options, st.randoms(use_true_random=False))
+def test_reordering_moves_the_gold_with_its_option(options: list[str], random: object) -> None:
+    order = list(range(len(options)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    item = _item(*options, gold=len(options) - 1)
+    moved = reorder(item, order)
+    assert [moved.options[place] for place in range(len(order))] == [options[i] for i in order]
+    assert moved.options[moved.answer_index] == options[-1]
+
+
+@settings(deadline=None)
+@given(plain_options, st.integers(0, 6), st.integers(0, 6))
+def test_rotations_add_up(options: list[str], first: int, second: int) -> None:
+    item = _item(*options)
+    assert rotate(rotate(item, first), second) == rotate(item, first + second)
+    assert rotate(item, len(options)) == item
+    assert rotate(item, first).answer_index == first % len(options)
+
+
+def test_an_order_must_be_a_permutation() -> None:
+    for order in ([0, 0], [0], [0, 2], [0, 1, 2]):
+        with pytest.raises(ValueError, match="is no order"):
+            reorder(_item("1", "2"), order)
+
+
+@pytest.mark.parametrize(
+    ("option", "moved"),
+    [
+        ("Both A and B", "Both B and C"),
+        ("both a and b.", "both b and c."),
+        ("A and C only", "B and D only"),
+        ("A, B, and C", "B, C, and D"),
+        ("(A) and (C)", "(B) and (D)"),
+        ("Neither (a) nor (b).", "Neither (b) nor (c)."),
+        ("Either A or B", "Either B or C"),
+        ("Options A and B", "Options B and C"),
+        ("All of the above", "All of these"),
+        ("none of above.", "none of these."),
+        ("None of the above", "None of these"),
+        ("All the above", "All of these"),
+    ],
+)
+def test_references_follow_their_options(option: str, moved: str) -> None:
+    item = _item("1", "2", "3", option, gold=3)
+    assert refers_to_options(item)
+    turned = rotate(item, 1)
+    assert turned.options == (moved, "1", "2", "3")
+    assert turned.answer_letter == "A"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("None of these", "All of them", "I and II only", "V and U", "P(A and B)", "vitamin B"),
+        *("above average", "first law", "W = B", "A", "Both are even", "P and Q", "1 and 2 only"),
+        *("Li and B", "a cat and a dog", "Both a scientist and a poet"),
+    ],
+)
+def test_other_options_are_left_alone(option: str) -> None:
+    item = _item("1", "2", "3", option)
+    assert not refers_to_options(item)
+    assert rotate(item, 1).options == (option, "1", "2", "3")
+
+
+def test_letters_that_may_be_people_keep_the_order() -> None:
+    item = _item("A", "B", "Both A and B", question="A and B race. Who wins?")
+    assert refers_to_options(item)
+    assert rotate(item, 1) is item
+
+
+def test_mentions_in_the_rationale_follow_their_options() -> None:
+    item = _item(
+        "1", "2", "3", rationale="Option B is too small. Try (C): it fits.\nAnswer: C", gold=2
+    )
+    assert rotate(item, 1).rationale == "Option C is too small. Try (A): it fits."
+
+
+def test_articles_and_names_in_the_rationale_stay() -> None:
+    text = "A train and a car: the answer is a multiple of 3. P(A) = 1. Point B is left."
+    assert rotate(_item("1", "2", "3", rationale=text), 1).rationale == text
+    named = _item("1", "2", question="A and B walk.", rationale="First (B) stops.")
+    assert rotate(named, 1).rationale == "First (B) stops."
