@@ -1,0 +1,190 @@
+"""The data sets that `aquachat prepare` knows: where they come from, their licence, their rows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from aquachat.errors import ConfigError
+from aquachat.tasks.arc import read_arc_row
+from aquachat.tasks.chat_rows import read_conversation_row
+from aquachat.tasks.gsm8k import NumberProblem, read_gsm8k_row
+from aquachat.tasks.mmlu import read_mmlu_row
+from aquachat.tasks.rows import ChoiceRow, RowReason, choice_row, read_choice_row
+
+Split = Literal["train", "validation", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
+
+SYNTHETIC: Final = "synthetic"
+TEXT: Final = "text"
+CORE: Final = "core"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRow:
+    """A row as it will stand on disk, and what is wrong with it."""
+
+    value: Mapping[str, Any] | None
+    """None where nothing usable is in it."""
+    reasons: tuple[str, ...] = ()
+    question: str | None = None
+    """What must not be in training and in an evaluation split; None for chat."""
+    letter: str | None = None
+    """The gold letter of a multiple-choice row."""
+
+
+RowReader = Callable[[Mapping[str, Any]], PreparedRow]
+
+
+@dataclass(frozen=True, slots=True)
+class HubSplit:
+    """A configuration and a split as the hub names them."""
+
+    config: str | None
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class HubSet:
+    """A data set on the hub."""
+
+    repo: str
+    splits: Mapping[Split, HubSplit]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """A data set of rows."""
+
+    name: str
+    licence: str
+    read_row: RowReader
+    hub: HubSet
+
+
+def _aqua_row(row: Mapping[str, Any]) -> PreparedRow:
+    read = read_choice_row(row)
+    if read.item is None:
+        return PreparedRow(None, read.reasons)
+    item = read.item
+    value = {**choice_row(item), **item.attributes}
+    return PreparedRow(value, read.reasons, item.question, item.answer_letter)
+
+
+def _choice_reader(read_row: Callable[[Mapping[str, object], str], ChoiceRow]) -> RowReader:
+    """A reader that keeps the row in its set's own form."""
+
+    def read(row: Mapping[str, Any]) -> PreparedRow:
+        inner = row.get("train")  # the hub wraps MMLU's auxiliary training rows once more
+        row = inner if isinstance(inner, Mapping) else row
+        found = read_row(row, "")
+        if found.item is None:
+            return PreparedRow(None, found.reasons)
+        return PreparedRow(row, found.reasons, found.item.question, found.item.answer_letter)
+
+    return read
+
+
+def _gsm8k_row(row: Mapping[str, Any]) -> PreparedRow:
+    problem = read_gsm8k_row(row, "")
+    if isinstance(problem, NumberProblem):
+        return PreparedRow(row, question=problem.question)
+    return PreparedRow(None, (problem,))
+
+
+def _chat_row(row: Mapping[str, Any]) -> PreparedRow:
+    conversation = read_conversation_row(row)
+    if isinstance(conversation, RowReason):
+        return PreparedRow(None, (conversation,))
+    return PreparedRow(row)
+
+
+def _humaneval_row(row: Mapping[str, Any]) -> PreparedRow:
+    if not isinstance(row.get("prompt"), str):
+        return PreparedRow(None, (RowReason.MISSING_QUESTION,))
+    if not all(isinstance(row.get(key), str) for key in ("test", "entry_point")):
+        return PreparedRow(None, (RowReason.MISSING_ANSWER,))
+    return PreparedRow(row, question=row["prompt"])
+
+
+def _same_names(config: str, *splits: Split) -> dict[Split, HubSplit]:
+    return {split: HubSplit(config, split) for split in splits}
+
+
+DATASETS: Final[Mapping[str, DatasetSpec]] = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec(
+            "aqua",
+            "Apache-2.0",
+            _aqua_row,
+            HubSet("deepmind/aqua_rat", _same_names("raw", *SPLITS)),
+        ),
+        DatasetSpec(
+            "gsm8k", "MIT", _gsm8k_row, HubSet("openai/gsm8k", _same_names("main", "train", "test"))
+        ),
+        DatasetSpec(
+            "arc-easy",
+            "CC-BY-SA-4.0",
+            _choice_reader(read_arc_row),
+            HubSet("allenai/ai2_arc", _same_names("ARC-Easy", *SPLITS)),
+        ),
+        DatasetSpec(
+            "arc-challenge",
+            "CC-BY-SA-4.0",
+            _choice_reader(read_arc_row),
+            HubSet("allenai/ai2_arc", _same_names("ARC-Challenge", *SPLITS)),
+        ),
+        DatasetSpec(
+            "mmlu",
+            "MIT",
+            _choice_reader(read_mmlu_row),
+            HubSet(
+                "cais/mmlu",
+                {
+                    "train": HubSplit("auxiliary_train", "train"),
+                    "validation": HubSplit("all", "validation"),
+                    "test": HubSplit("all", "test"),
+                },
+            ),
+        ),
+        DatasetSpec(
+            "humaneval",
+            "MIT",
+            _humaneval_row,
+            HubSet("openai/openai_humaneval", {"test": HubSplit(None, "test")}),
+        ),
+        DatasetSpec(
+            "chat",
+            "Apache-2.0 on the hub; of other sources, as they say",
+            _chat_row,
+            HubSet(
+                "HuggingFaceTB/smol-smoltalk",
+                {"train": HubSplit(None, "train"), "validation": HubSplit(None, "test")},
+            ),
+        ),
+    )
+}
+
+KNOWN_NAMES: Final = (*DATASETS, TEXT, SYNTHETIC, CORE)
+"""What `data.toml` may name."""
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """The data set of rows that `name` stands for.
+
+    Raises:
+        ConfigError: there is none, with the closest name as the hint.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    raise unknown_name("data set", name, (*DATASETS, TEXT, SYNTHETIC))
+
+
+def unknown_name(kind: str, name: str, known: tuple[str, ...], where: str = "") -> ConfigError:
+    """The error for a name that is not among `known`; `where` ends the sentence."""
+    closest = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean `{closest[0]}`?" if closest else f"use one of {', '.join(known)}"
+    return ConfigError(f"there is no {kind} `{name}`{where}", hint=hint)

@@ -1,0 +1,76 @@
+"""Data sets of conversations for training: from a task, from choice items, from `messages`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aquachat.data.order import generator_for
+from aquachat.tasks.base import ChoiceItem, Example, Task
+from aquachat.tasks.multiple_choice import choice_conversation
+from aquachat.tasks.option_order import reorder
+from aquachat.text.conversation import Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class FixedConversations:
+    """Conversations that are the same in every epoch."""
+
+    conversations: Sequence[Conversation]
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def get(self, index: int, epoch: int) -> Conversation:
+        """Conversation `index`, whatever the epoch."""
+        return self.conversations[index]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDataset:
+    """Multiple-choice items whose options stand in another random order in every epoch.
+
+    The order depends on (seed, epoch, id of the item). An item whose options refer to each other
+    keeps its order where relabelling could change its meaning.
+    """
+
+    items: Sequence[ChoiceItem]
+    seed: int
+    shuffle_options: bool = True
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def get(self, index: int, epoch: int) -> Conversation:
+        """Item `index` asked and answered, with the options of this epoch."""
+        item = self.items[index]
+        return choice_conversation(
+            shuffled_options(item, self.seed, epoch) if self.shuffle_options else item
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskConversations:
+    """The first `count` examples of a task as conversations; choice items as in `ChoiceDataset`."""
+
+    task: Task
+    seed: int
+    shuffle_options: bool = True
+    count: int | None = None
+    """None for all; more than there are is all."""
+
+    def __len__(self) -> int:
+        return len(self.task) if self.count is None else min(self.count, len(self.task))
+
+    def get(self, index: int, epoch: int) -> Conversation:
+        """Example `index` of the task, with the options of this epoch."""
+        example: Example = self.task[index]
+        if example.item is None or not self.shuffle_options:
+            return example.conversation
+        return choice_conversation(shuffled_options(example.item, self.seed, epoch))
+
+
+def shuffled_options(item: ChoiceItem, seed: int, epoch: int) -> ChoiceItem:
+    """The item with its options in the order that (seed, epoch, id of the item) decides."""
+    order = generator_for(seed, "options", epoch, item.id).permutation(len(item.options))
+    return reorder(item, order.tolist())

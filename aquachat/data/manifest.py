@@ -1,0 +1,114 @@
+"""What was prepared: `manifest.json` beside the splits, and the same as a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from aquachat.errors import DataError, MissingFileError
+
+MANIFEST_NAME: Final = "manifest.json"
+REJECTED_NAME: Final = "rejected.jsonl"
+FORMAT: Final = "aquachat-data"
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that rows were read from."""
+
+    file: str
+    sha256: str | None = None
+    """None for the hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlaggedRow:
+    """An evaluation row that was kept though something is wrong with it."""
+
+    row: int
+    """Its line in the split's file, from 1."""
+    source: str
+    line: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """What became of the rows of one split."""
+
+    file: str | None
+    """In the data set's folder; None where the rows stay where they are."""
+    rows: int
+    rows_read: int
+    sha256: str | None = None
+    sources: tuple[SourceFile, ...] = ()
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    """Rows left out, by reason."""
+    flagged: tuple[FlaggedRow, ...] = ()
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Rows by value of what is worth counting: `letter`, `family`, `tier`, `licence`..."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareReport:
+    """What `aquachat prepare` did; `manifest.json` holds the same."""
+
+    dataset: str
+    directory: Path
+    source: str
+    licence: str
+    splits: Mapping[str, SplitReport]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all splits."""
+        return sum(split.rows for split in self.splits.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of `manifest.json`: nothing that depends on when or where it was made."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "dataset": self.dataset,
+            "source": self.source,
+            "licence": self.licence,
+            "splits": {name: asdict(split) for name, split in self.splits.items()},
+        }
+
+
+def read_manifest(directory: Path) -> PrepareReport:
+    """The report that was written into `directory`.
+
+    Raises:
+        MissingFileError: there is none.
+        DataError: it is not one of ours, or of a version that this program does not read.
+    """
+    path = directory / MANIFEST_NAME
+    hint = f"run `aquachat prepare {directory.name}` again"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT or content["version"] != VERSION:
+            raise DataError(f"`{path}` is not a manifest that this program reads", hint=hint)
+        splits = {name: _split_report(split) for name, split in content["splits"].items()}
+        return PrepareReport(
+            content["dataset"], directory, content["source"], content["licence"], splits
+        )
+    except FileNotFoundError as error:
+        raise MissingFileError(f"there is no `{path}`", hint=hint) from error
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeError) as error:
+        raise DataError(f"`{path}` is not a manifest ({error!r})", hint=hint) from error
+
+
+def _split_report(split: Mapping[str, Any]) -> SplitReport:
+    flagged = (FlaggedRow(**{**row, "reasons": tuple(row["reasons"])}) for row in split["flagged"])
+    return SplitReport(
+        **{
+            **split,
+            "sources": tuple(SourceFile(**file) for file in split["sources"]),
+            "flagged": tuple(flagged),
+        }
+    )

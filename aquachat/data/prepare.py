@@ -1,0 +1,165 @@
+"""Raw rows to the splits of a data set: checked, counted, and installed together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from aquachat.data.catalogue import (
+    SPLITS,
+    TEXT,
+    DatasetSpec,
+    HubSplit,
+    Split,
+    dataset_spec,
+)
+from aquachat.data.manifest import (
+    MANIFEST_NAME,
+    REJECTED_NAME,
+    PrepareReport,
+    SourceFile,
+    SplitReport,
+    read_manifest,
+)
+from aquachat.data.prepare_synthetic import prepare_synthetic
+from aquachat.data.sources import (
+    HubRows,
+    SplitFiles,
+    describe_hub,
+    find_split_files,
+    hub_rows,
+)
+from aquachat.data.split_writer import EvaluationQuestions, Progress, RowInput, SplitWriter
+from aquachat.data.text_documents import TextSet, open_text_set, prepare_text
+from aquachat.errors import AquachatError, MissingFileError
+from aquachat.files import (
+    install_files,
+    sha256_of,
+    staging_directory,
+    write_json,
+    writing,
+)
+from aquachat.tasks.row_files import Row, read_rows
+
+__all__ = ["TextSet", "open_text_set", "prepare_dataset", "prepare_synthetic", "prepare_text"]
+
+
+def prepare_dataset(
+    name: str,
+    *,
+    source: Literal["hub"] | Path | SplitFiles,
+    output_dir: Path,
+    max_train: int | None = None,
+    max_validation: int | None = None,
+    max_test: int | None = None,
+    revision: str | None = None,
+    hub: HubRows = hub_rows,
+    progress: Progress | None = None,
+) -> PrepareReport:
+    """Write the splits of a data set, `manifest.json` and `rejected.jsonl` into `output_dir`.
+
+    A training row that cannot be used, or whose question is in an evaluation split, is left out
+    with a reason. An evaluation row is never left out: what is wrong with it is in the manifest.
+    The files replace older ones together, after the last row was read. Of `text`, only the
+    manifest is written: the documents stay where they are.
+
+    Args:
+        name: one of `DATASETS`, or `text`.
+        source: `hub`, a folder or file of raw rows, or the files of each split.
+        output_dir: created where it is missing.
+        max_train: keep the first so many training rows; None for all.
+        max_validation: the same for validation. Rows beyond it still guard the training rows.
+        max_test: the same for test.
+        revision: a commit or tag on the hub; None for the newest.
+        hub: how rows of the hub are read.
+        progress: called as rows are read.
+
+    Raises:
+        ConfigError: there is no such data set.
+        MissingFileError: a source is not there.
+        DataError: a file cannot be read, has no usable row, or the disk refused a write.
+        RemoteError: the hub could not be reached.
+    """
+    if name == TEXT:
+        return prepare_text(source, output_dir, progress=progress)
+    spec = dataset_spec(name)
+    origin, inputs = _inputs_of(spec, source, revision, hub)
+    limits: dict[Split, int | None] = {
+        "train": max_train,
+        "validation": max_validation,
+        "test": max_test,
+    }
+    return _install(spec, origin, inputs, limits, output_dir, progress)
+
+
+def _inputs_of(
+    spec: DatasetSpec,
+    source: Literal["hub"] | Path | SplitFiles,
+    revision: str | None,
+    hub: HubRows,
+) -> tuple[str, dict[Split, list[RowInput]]]:
+    if isinstance(source, Path):
+        source = find_split_files(spec.name, source)
+    if isinstance(source, SplitFiles):
+        return source.origin, {
+            split: [_file_input(path) for path in paths] for split, paths in source.splits.items()
+        }
+    origin = describe_hub(spec.hub, revision)
+    return origin, {
+        split: [
+            RowInput(
+                SourceFile(f"{origin}:{part.config or 'default'}/{part.split}"),
+                _numbered(hub, spec.hub.repo, part, revision),
+            )
+        ]
+        for split, part in spec.hub.splits.items()
+    }
+
+
+def _file_input(path: Path) -> RowInput:
+    if not path.is_file():
+        raise MissingFileError(f"there is no file `{path}`", hint=f"check `ls {path.parent}`")
+    return RowInput(SourceFile(str(path), sha256_of(path)), read_rows(path))
+
+
+def _numbered(hub: HubRows, repo: str, part: HubSplit, revision: str | None) -> Iterator[Row]:
+    for number, row in enumerate(hub(repo, part, revision), start=1):
+        yield Row(number, dict(row))
+
+
+def _install(
+    spec: DatasetSpec,
+    origin: str,
+    inputs: Mapping[Split, list[RowInput]],
+    limits: Mapping[Split, int | None],
+    output_dir: Path,
+    progress: Progress | None,
+) -> PrepareReport:
+    questions = EvaluationQuestions()
+    reports: dict[Split, SplitReport] = {}
+    with writing(output_dir), staging_directory(output_dir, "prepare") as staging:
+        with (staging / REJECTED_NAME).open("wb") as quarantine:
+            # Training comes last: what it must not hold has to be known by then.
+            for split in sorted(inputs, key=lambda name: name == "train"):
+                writer = SplitWriter(
+                    staging, split, spec.read_row, limit=limits[split], quarantine=quarantine
+                )
+                reports[split] = writer.write(inputs[split], questions, progress)
+        ordered: dict[str, SplitReport] = {
+            name: reports[name] for name in SPLITS if name in reports
+        }
+        report = PrepareReport(spec.name, output_dir, origin, spec.licence, ordered)
+        write_json(staging / MANIFEST_NAME, report.to_json())
+        install_files(staging, output_dir, _stale_files(output_dir, report))
+    return report
+
+
+def _stale_files(output_dir: Path, report: PrepareReport) -> set[str]:
+    """Splits that an earlier preparation wrote and this one does not have."""
+    try:
+        old = read_manifest(output_dir)
+    except AquachatError:
+        return set()
+    new = {split.file for split in report.splits.values()}
+    return {split.file for split in old.splits.values() if split.file} - new

@@ -1,0 +1,215 @@
+"""Text for base training: found, counted, and read as a stream of documents where it lies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from aquachat.data.catalogue import TEXT
+from aquachat.data.manifest import (
+    MANIFEST_NAME,
+    PrepareReport,
+    SourceFile,
+    SplitReport,
+    read_manifest,
+)
+from aquachat.data.sources import DATA_TOML, SplitFiles, find_split_files
+from aquachat.data.split_writer import PROGRESS_ROWS, Progress
+from aquachat.errors import ConfigError, DataError, MissingFileError
+from aquachat.files import install_files, sha256_of, staging_directory, write_json, writing
+from aquachat.tasks.row_files import RejectedRow, read_rows
+
+TEXT_SUFFIXES: Final = (".parquet", ".txt", ".md", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
+MISSING_TEXT: Final = "missing_text"
+
+
+def prepare_text(
+    source: Literal["hub"] | Path | SplitFiles,
+    output_dir: Path,
+    *,
+    progress: Progress | None = None,
+) -> PrepareReport:
+    """Write a manifest that names the text files of each split, with documents and licences.
+
+    Nothing is copied. Of a folder without a `data.toml`, every text file is for training.
+
+    Raises:
+        ConfigError: text was asked for from the hub.
+        MissingFileError: a source is not there, or holds no text file.
+        DataError: a file cannot be read, or the disk refused the write.
+    """
+    if source == "hub":
+        raise ConfigError("text for base training is read from files", hint="use `--source PATH`")
+    files = source if isinstance(source, SplitFiles) else find_text_files(source)
+    splits: dict[str, SplitReport] = {
+        split: _counted(split, paths, progress) for split, paths in files.splits.items() if paths
+    }
+    licences = Counter[str]()
+    for split_report in splits.values():
+        licences.update(split_report.counts.get("licence", {}))
+    licence = ", ".join(sorted(licences)) or "not stated by the source"
+    report = PrepareReport(TEXT, output_dir, files.origin, licence, splits)
+    with writing(output_dir), staging_directory(output_dir, "prepare") as staging:
+        write_json(staging / MANIFEST_NAME, report.to_json())
+        install_files(staging, output_dir)
+    return report
+
+
+def find_text_files(source: Path) -> SplitFiles:
+    """The text files of a folder with a `data.toml`, a folder, or one file.
+
+    Raises:
+        MissingFileError: `source` is not there, or holds no text file.
+    """
+    if source.is_dir() and not (source / DATA_TOML).is_file():
+        files = [
+            path
+            for path in sorted(source.iterdir())
+            if path.name.endswith(TEXT_SUFFIXES) and path.name != MANIFEST_NAME
+        ]
+        if not files:
+            raise MissingFileError(
+                f"no file in `{source}` is text ({', '.join(TEXT_SUFFIXES)})",
+                hint="name the folder or file that holds the documents with `--source PATH`",
+            )
+        return SplitFiles(str(source), {"train": files})
+    return find_split_files(TEXT, source)
+
+
+@dataclass(frozen=True, slots=True)
+class TextSet:
+    """Text that `prepare_text` found; its documents are read anew at each call."""
+
+    directory: Path
+    manifest: PrepareReport
+
+    def has(self, split: str) -> bool:
+        """Whether there are documents for `train` or `validation`."""
+        return split in self.manifest.splits
+
+    def documents(self, split: str = "train") -> Iterator[str]:
+        """The documents of a split, in order, as a stream.
+
+        Raises:
+            MissingFileError: there is no such split, or a file is gone.
+            DataError: a file cannot be read.
+        """
+        if not self.has(split):
+            raise MissingFileError(
+                f"the prepared text in `{self.directory}` has no {split} split",
+                hint="run `aquachat prepare text` with files for it in a `data.toml`",
+            )
+        for source in self.manifest.splits[split].sources:
+            for document in read_documents(Path(source.file)):
+                if document is not None:
+                    yield document
+
+
+def open_text_set(directory: Path) -> TextSet:
+    """The text whose manifest `prepare_text` wrote into `directory`.
+
+    Raises:
+        MissingFileError: there is no manifest.
+        DataError: it cannot be read.
+    """
+    return TextSet(directory, read_manifest(directory))
+
+
+def read_documents(path: Path) -> Iterator[str | None]:
+    """The documents of one file; None for a row without text.
+
+    A `.txt` or `.md` file is one document. Rows of JSON lines and parquet have a field `text`.
+
+    Raises:
+        MissingFileError: the file is not there.
+        DataError: it cannot be read, or no row has a text.
+    """
+    if not path.is_file():
+        raise MissingFileError(
+            f"there is no text file `{path}`", hint="run `aquachat prepare text` again"
+        )
+    if path.suffix in (".txt", ".md"):
+        yield _whole_file(path)
+    elif path.suffix == ".parquet":
+        yield from _parquet_documents(path)
+    else:
+        yield from _row_documents(path)
+
+
+def _counted(split: str, paths: list[Path], progress: Progress | None) -> SplitReport:
+    rows = rows_read = 0
+    licences = Counter[str]()
+    for path in paths:
+        for document in read_documents(path):
+            rows_read += 1
+            rows += document is not None
+            if progress is not None and rows_read % PROGRESS_ROWS == 0:
+                progress(split, rows_read)
+        licences.update(_licences(path))
+    if progress is not None:
+        progress(split, rows_read)
+    return SplitReport(
+        file=None,
+        rows=rows,
+        rows_read=rows_read,
+        sources=tuple(SourceFile(str(path.absolute()), sha256_of(path)) for path in paths),
+        rejected={MISSING_TEXT: rows_read - rows} if rows_read > rows else {},
+        counts={"licence": dict(sorted(licences.items()))} if licences else {},
+    )
+
+
+def _whole_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"`{path}` is not UTF-8 ({error})", hint="convert it, for example with `iconv -t UTF-8`"
+        ) from error
+
+
+def _row_documents(path: Path) -> Iterator[str | None]:
+    found = False
+    for row in read_rows(path):
+        text = None if isinstance(row, RejectedRow) else row.value.get("text")
+        found = found or isinstance(text, str)
+        yield text if isinstance(text, str) else None
+    if not found:
+        raise DataError(f"no row of `{path}` has a `text`", hint='a row is `{"text": "..."}`')
+
+
+def _parquet_documents(path: Path) -> Iterator[str | None]:
+    for batch in _parquet_batches(path, "text", required=True):
+        for text in batch:
+            yield text if isinstance(text, str) else None
+
+
+def _licences(path: Path) -> Counter[str]:
+    licences = Counter[str]()
+    if path.suffix == ".parquet":
+        for batch in _parquet_batches(path, "license", required=False):
+            licences.update(value for value in batch if isinstance(value, str))
+    return licences
+
+
+def _parquet_batches(path: Path, column: str, *, required: bool) -> Iterator[list[Any]]:
+    """The values of a column, some hundred at a time; only that column is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            if column not in file.schema_arrow.names:
+                if required:
+                    names = ", ".join(file.schema_arrow.names)
+                    raise DataError(
+                        f"`{path}` has no column `{column}` (it has {names})",
+                        hint="rename the column that holds the documents",
+                    )
+                return
+            for batch in file.iter_batches(batch_size=256, columns=[column]):
+                yield batch.column(0).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"`{path}` is no readable parquet file ({error})") from error
