@@ -1,0 +1,1 @@
+"""The transformer, its losses and its optimizer, and how depth gives their size."""
