@@ -1,0 +1,1 @@
+"""Generation: key-value cache, sampling, continuous batching, and the engine over them."""
