@@ -1,0 +1,1 @@
+"""Evaluation: asking, grading, intervals, and bits per byte."""
