@@ -1,0 +1,1 @@
+"""Metrics, W&B, pictures, reports."""
