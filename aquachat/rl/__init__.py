@@ -1,0 +1,1 @@
+"""Reinforcement learning: rollouts, the policy gradient, the stage."""
