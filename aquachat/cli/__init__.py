@@ -1,0 +1,1 @@
+"""The command line: flags from recipes, output, exit codes."""

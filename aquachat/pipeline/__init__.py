@@ -1,0 +1,1 @@
+"""What the commands of the Pipeline panel do, without the terminal."""
