@@ -1,0 +1,170 @@
+"""The commands of the README and of the pages under `docs/` do what is written there.
+
+Every command of a ```bash block is called in this process, in order, with the micro settings in
+place of the preset's. A block with a line `<!-- test: REASON -->` before it needs what a test
+cannot have (a GPU, the network, data, an installation): its commands are only dry-run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aquachat.cli.processes import without_num_processes
+from tests.cli.programs import Cli, Outcome
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/quickstart.md", "docs/configuration.md", "docs/pipeline.md")
+PROSE = (*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/lab-notes.md")
+REASONS = {"needs gpu", "needs network", "needs data", "needs mine.toml", "installs"}
+MAX_COLUMNS = 120
+
+_BLOCK = re.compile(
+    r"^(?:<!-- test: (?P<reason>[^>]*) -->\n)?```bash\n(?P<text>.*?)^```$", re.M | re.S
+)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_PATH = re.compile(r"`((?:docs|aquachat|tests|tokenizer-rs|\.ci)/[\w./-]*|[A-Z][A-Za-z]*\.md)`")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One command of a page."""
+
+    page: str
+    words: tuple[str, ...]
+    reason: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page}: {' '.join(self.words)}"
+
+
+def commands_of(page: str) -> Iterator[Line]:
+    """The commands of a page; one that a quotation or a backslash continues is one command."""
+    for block in _BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")):
+        pending = ""
+        for line in block["text"].splitlines():
+            pending += line
+            if pending.endswith("\\"):
+                pending = pending[:-1]
+                continue
+            try:
+                words = shlex.split(pending, comments=True)
+            except ValueError:  # no closing quotation yet
+                pending += "\n"
+                continue
+            pending = ""
+            if words:
+                yield Line(page, tuple(words), block["reason"])
+        assert not pending, f"a command of {page} does not end: {pending}"
+
+
+COMMANDS = [line for page in PAGES for line in commands_of(page)]
+RUN = [line for line in COMMANDS if line.words[0] == "aquachat" and line.reason is None]
+DRY = [line for line in COMMANDS if line.words[0] == "aquachat" and line.reason is not None]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """Every command that can be run, run once, in the order of the pages."""
+    cli = Cli(tmp_path_factory.mktemp("readme"))
+    found: dict[str, Outcome] = {}
+    for line in RUN:
+        key = " ".join(line.words)
+        if key not in found:
+            found[key] = cli(*_with_micro_settings(line.words[1:]))
+    return found
+
+
+def _with_micro_settings(words: tuple[str, ...]) -> list[str]:
+    """The same command on a model so small that a stage takes a second."""
+    has_config = words[0] in ("prepare", "tokenize", "train", "rl", "eval", "run")
+    # A command that names no preset goes on with a run, whose recorded settings are micro already.
+    names_preset = words[0] == "run" or "--preset" in words or words[0] == "prepare"
+    extra = ["--config", "micro.toml"] if has_config and names_preset else []
+    return [*words, *extra]
+
+
+@pytest.mark.parametrize("line", RUN, ids=str)
+def test_a_command_of_the_pages_works(results: dict[str, Outcome], line: Line) -> None:
+    outcome = results[" ".join(line.words)]
+    assert outcome.code == 0, outcome
+    assert outcome.stdout
+    if "--json" in line.words:
+        json.loads(outcome.stdout)
+
+
+@pytest.mark.parametrize("line", DRY, ids=str)
+def test_a_command_that_needs_more_is_understood(tmp_path: Path, line: Line) -> None:
+    assert line.reason in REASONS
+    cli = Cli(tmp_path)
+    (tmp_path / "mine.toml").write_text(_toml_blocks("docs/quickstart.md")[0])
+    words = without_num_processes(line.words[1:])  # torchrun would start them
+    cli(*words, *([] if "--dry-run" in words else ["--dry-run"]), code=0)
+
+
+def test_other_commands_are_ones_that_a_test_knows() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for line in COMMANDS:
+        program, *arguments = line.words
+        if program == "make":
+            assert set(arguments) <= targets, line
+        elif program != "aquachat":
+            known = ["source .venv/bin/activate", "python3 -m venv .venv", "pip install ."]
+            assert " ".join(line.words) in known, line
+
+
+def test_the_readme_begins_with_the_demo_and_the_tests() -> None:
+    lines = [" ".join(line.words) for line in commands_of("README.md")]
+    assert lines[:2] == ["make demo", "make test"]
+
+
+def _toml_blocks(page: str) -> list[str]:
+    return re.findall(r"^```toml\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/configuration.md"])
+def test_the_toml_of_a_page_is_understood(tmp_path: Path, page: str) -> None:
+    cli = Cli(tmp_path)
+    for text in _toml_blocks(page):
+        (tmp_path / "example.toml").write_text(text)
+        outcome = cli("run", "tiny", "--config", "example.toml", "--dry-run", "--json", code=0)
+        assert "example.toml" in json.loads(outcome.stdout)["origins"].values()
+
+
+@pytest.mark.parametrize("page", PROSE)
+def test_links_and_named_files_exist(page: str) -> None:
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    for target in _LINK.findall(text):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = path.parent / file if file else path
+        assert linked.exists(), f"{page} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+    for name in _PATH.findall(text):
+        assert (ROOT / name).exists() or (path.parent / name).exists(), f"{page} names {name}"
+
+
+@pytest.mark.parametrize("page", PROSE)
+def test_lines_are_not_too_long(page: str) -> None:
+    for number, line in enumerate((ROOT / page).read_text(encoding="utf-8").splitlines(), start=1):
+        is_table = line.startswith("|")  # a row of a table cannot be broken
+        assert is_table or len(line) <= MAX_COLUMNS, f"{page}:{number}"
+
+
+def test_the_template_of_env_names_variables_without_values() -> None:
+    template = (ROOT / ".env.template").read_text(encoding="utf-8")
+    names = re.findall(r"^#?([A-Z_]+)=(.*)$", template, re.M)
+    assert {"HF_TOKEN", "WANDB_API_KEY"} <= {name for name, _ in names}
+    assert all(value == "" for _, value in names)
+    documented = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in documented for name, _ in names)
