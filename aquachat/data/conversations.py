@@ -1,4 +1,4 @@
-"""Data sets of conversations for training: from a task, from choice items, from `messages`."""
+"""Data sets of conversations for training: from a task, and from `messages`."""
 
 from __future__ import annotations
 
@@ -27,31 +27,13 @@ class FixedConversations:
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceDataset:
-    """Multiple-choice items whose options stand in another random order in every epoch.
-
-    The order depends on (seed, epoch, id of the item). An item whose options refer to each other
-    keeps its order where relabelling could change its meaning.
-    """
-
-    items: Sequence[ChoiceItem]
-    seed: int
-    shuffle_options: bool = True
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def get(self, index: int, epoch: int) -> Conversation:
-        """Item `index` asked and answered, with the options of this epoch."""
-        item = self.items[index]
-        return choice_conversation(
-            shuffled_options(item, self.seed, epoch) if self.shuffle_options else item
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class TaskConversations:
-    """The first `count` examples of a task as conversations; choice items as in `ChoiceDataset`."""
+    """The first `count` examples of a task as conversations.
+
+    Options stand in another random order in every epoch, which depends on (seed, epoch, id of the
+    item). An item whose options refer to each other keeps its order where relabelling could change
+    its meaning.
+    """
 
     task: Task
     seed: int

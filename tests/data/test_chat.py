@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aquachat.data.chat import ChatSource, MixturePart, conversation_batches
-from aquachat.data.conversations import ChoiceDataset, FixedConversations, TaskConversations
+from aquachat.data.conversations import FixedConversations, TaskConversations
 from aquachat.data.packing import grouped_by_length, pack
 from aquachat.errors import ConfigError, DataError
 from aquachat.model.batch import IGNORE, Batch
@@ -264,26 +264,6 @@ def gold_value(conversation: Conversation) -> str:
     return line.split()[0]
 
 
-def test_options_stand_in_another_order_each_epoch_and_the_gold_stays_right() -> None:
-    data = ChoiceDataset(ITEMS, seed=0)
-    letters = set()
-    for epoch in range(8):
-        for index in range(len(ITEMS)):
-            conversation = data.get(index, epoch)
-            assert gold_value(conversation) == str(index + 2)
-            letters.add(parse_answer(conversation.messages[-1].text, "ABCDE"))
-    assert letters == set("ABCDE")
-    assert data.get(3, 1) == ChoiceDataset(ITEMS, seed=0).get(3, 1)
-    assert [data.get(3, e) for e in range(4)] != [
-        ChoiceDataset(ITEMS, 1).get(3, e) for e in range(4)
-    ]
-
-
-def test_options_keep_their_order_when_asked() -> None:
-    fixed = ChoiceDataset(ITEMS, seed=0, shuffle_options=False)
-    assert all(fixed.get(i, 5) == choice_conversation(item) for i, item in enumerate(ITEMS))
-
-
 class SmallTask:
     name, split = "SMALL", "train"
     protocols = frozenset({"generative"})
@@ -300,14 +280,29 @@ class SmallTask:
         return grade_choice(example, reply)
 
 
+def test_options_stand_in_another_order_each_epoch_and_the_gold_stays_right() -> None:
+    data = TaskConversations(SmallTask(), seed=0)
+    letters = set()
+    for epoch in range(8):
+        for index in range(len(ITEMS)):
+            conversation = data.get(index, epoch)
+            assert gold_value(conversation) == str(index + 2)
+            letters.add(parse_answer(conversation.messages[-1].text, "ABCDE"))
+    assert letters == set("ABCDE")
+    assert data.get(3, 1) == TaskConversations(SmallTask(), seed=0).get(3, 1)
+    assert [data.get(3, e) for e in range(4)] != [
+        TaskConversations(SmallTask(), 1).get(3, e) for e in range(4)
+    ]
+
+
+def test_options_keep_their_order_when_asked() -> None:
+    fixed = TaskConversations(SmallTask(), seed=0, shuffle_options=False)
+    assert all(fixed.get(i, 5) == choice_conversation(item) for i, item in enumerate(ITEMS))
+
+
 def test_a_task_becomes_conversations() -> None:
     data = TaskConversations(SmallTask(), seed=0)
     assert len(data) == 13
     assert data.get(12, 7) == talk("2 + 2?", "4")
-    assert [data.get(i, 2) for i in range(12)] == [
-        ChoiceDataset(ITEMS, 0).get(i, 2) for i in range(12)
-    ]
     assert len(TaskConversations(SmallTask(), seed=0, count=5)) == 5
     assert len(TaskConversations(SmallTask(), seed=0, count=50)) == 13
-    plain = TaskConversations(SmallTask(), seed=0, shuffle_options=False)
-    assert plain.get(3, 2) == choice_conversation(ITEMS[3])

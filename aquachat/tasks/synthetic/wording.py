@@ -16,7 +16,7 @@ _SENTENCE_END = re.compile(r"(?<=[.?])\s+(?=[A-Z0-9{])")
 _QUESTION = re.compile(r"(What|How|Which)\b[^.?]*\?")
 _LOWERED_WORDS = """
     a an the it in for at on each one two three first then after there they some all every
-    this these half of to from now by with when until cubes among later after
+    this these half of to from now by with when until cubes among later
 """
 _LOWERED = frozenset(_LOWERED_WORDS.split())
 """First words of a fact that lose their capital inside a sentence; names keep theirs."""
