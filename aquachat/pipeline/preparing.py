@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from aquachat.config.recipes import PrepareRecipe, Recipe
 from aquachat.data.addresses import HTTP_SCHEMES, scheme_of
 from aquachat.data.catalogue import (
     CORE,
-    DATASETS,
     GROUPS,
     IDENTITY,
+    KNOWN_NAMES,
     SHARDED_TEXTS,
     SYNTHETIC,
     TEXT,
-    dataset_spec,
+    unknown_name,
 )
 from aquachat.data.download import Downloader, DownloadEvent
 from aquachat.data.fetch import KNOWN_SUFFIXES, LocalSource, SourceFetcher
@@ -33,7 +33,7 @@ from aquachat.data.text_documents import find_bundle_texts, find_shards, prepare
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.paths import Home
 
-HUB: Final = "hub"
+HUB: Final[Literal["hub"]] = "hub"
 SYNTHETIC_TRAIN_ROWS = 5000
 """Training problems written to be looked at; training generates its own, without end."""
 
@@ -120,7 +120,7 @@ def expand_names(
     With `data`, `all` is what its `data.toml` names, and what is generated.
 
     Raises:
-        ConfigError: `all` from one source.
+        ConfigError: a name that is not known, or `all` from one source.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -135,6 +135,9 @@ def expand_names(
             )
         else:
             found.update(dict.fromkeys(GROUPS["all"]))
+    for name in found:
+        if name not in KNOWN_NAMES:
+            raise unknown_name("data set", name, (*KNOWN_NAMES, *GROUPS))
     return list(found)
 
 
@@ -223,16 +226,14 @@ class _Preparation:
 
     def _rows(self, name: str, folder: Path, local: LocalSource | None) -> PrepareReport:
         section = self._section
-        if name not in DATASETS:
-            dataset_spec(name)  # says which name is closest
-        where: str | Path | SplitFiles = HUB
+        where: Literal["hub"] | Path | SplitFiles = HUB
         if local is not None and local.is_copy:
             where = find_bundle_files(name, local.path, local.origin)
         elif local is not None:
             where = local.path
         return prepare_dataset(
             name,
-            source=where if not isinstance(where, str) else "hub",
+            source=where,
             output_dir=folder,
             max_train=section.max_train or None,
             max_validation=section.max_validation or None,
