@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import random
 import shutil
+import socket
 import ssl
 import threading
 import time
@@ -62,10 +63,17 @@ class _Failure(Exception):
     """An attempt that did not bring the file, and may be repeated."""
 
     def __init__(
-        self, reason: str, *, restart: bool = False, retry_after_s: float | None = None
+        self,
+        reason: str,
+        *,
+        restart: bool = False,
+        retry_after_s: float | None = None,
+        weight: int = 1,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.weight = weight
+        """Failures that this one counts as: nobody there is less likely to pass."""
         self.restart = restart
         self.retry_after_s = retry_after_s
 
@@ -203,7 +211,7 @@ class Downloader:
             except _Failure as failure:
                 if cancelled.is_set():
                     raise _Cancelled from failure
-                failures = 1 if partial.size > most else failures + 1
+                failures = failure.weight + (0 if partial.size > most else failures)
                 most = max(most, partial.size)
                 if failure.restart:
                     partial.begin(DownloadRecord(partial.record.key, partial.record.url), 0)
@@ -231,7 +239,8 @@ class Downloader:
                     f"`{shown_url(file.url)}` has no valid certificate ({error.verify_message})",
                     hint="check the address, the clock of this machine, and SSL_CERT_FILE",
                 ) from error
-            raise _Failure(_network_problem(error)) from error
+            nobody = isinstance(error, socket.gaierror | ConnectionRefusedError)
+            raise _Failure(_network_problem(error), weight=2 if nobody else 1) from error
         with self._lock:
             self._open.add(response)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from aquachat.errors import ConfigError, DataError, RemoteError
 
 EXTRA: Final = "cloud-storage"
 MAX_OBJECTS: Final = 10_000
+NOISY_LOGGERS: Final = ("gcsfs", "s3fs", "aiobotocore")
+"""They write a traceback for what is also raised."""
 FINGERPRINTS: Final = (
     "etag",
     "ETag",
@@ -35,12 +38,12 @@ FINGERPRINTS: Final = (
 )
 """What fsspec's backends tell of a version of a file; the first that is there is used."""
 
-OpenFileSystem = Callable[[str], tuple[Any, str]]
-"""The file system of an address and the path in it, as `fsspec.core.url_to_fs` gives them."""
+OpenFileSystem = Callable[..., tuple[Any, str]]
+"""Like `open_filesystem`."""
 
 
-def open_filesystem(address: str) -> tuple[Any, str]:
-    """The fsspec file system of an address, and the path in it.
+def open_filesystem(address: str, **options: Any) -> tuple[Any, str]:
+    """The fsspec file system of an address, and the path in it; `options` are the backend's.
 
     Raises:
         ConfigError: no such kind of address, or what reads it is not installed.
@@ -49,7 +52,7 @@ def open_filesystem(address: str) -> tuple[Any, str]:
 
     scheme = scheme_of(address)
     try:
-        filesystem, path = fsspec.core.url_to_fs(address)
+        filesystem, path = fsspec.core.url_to_fs(address, **options)
     except ImportError as error:
         raise ConfigError(
             f"`{shown_url(address)}` needs a package that is not installed ({error})",
@@ -83,8 +86,7 @@ def fetch_objects(
         DataError: the disk refused.
     """
     with _remote(address):
-        filesystem, root = open_fs(address)
-        info = filesystem.info(root)
+        filesystem, root, info = _find(address, open_fs)
         is_file = info["type"] == "file"
         found = {root: info} if is_file else filesystem.find(root, detail=True)
     place = folder / address_key(address)
@@ -102,6 +104,18 @@ def fetch_objects(
         file = RawFile(url, place / below, details.get("size"))
         fetched.append(_fetch_object(address, filesystem, path, details, file, on_event))
     return (fetched[0].path if is_file else place), fetched
+
+
+def _find(address: str, open_fs: OpenFileSystem) -> tuple[Any, str, Mapping[str, Any]]:
+    """The file system, the path in it, and its facts; without a login where there is none."""
+    filesystem, root = open_fs(address)
+    try:
+        return filesystem, root, filesystem.info(root)
+    except _backend_errors() as error:
+        if type(error).__name__ != "NoCredentialsError":
+            raise
+        filesystem, root = open_fs(address, anon=True)  # a public bucket of S3
+        return filesystem, root, filesystem.info(root)
 
 
 def _fetch_object(
@@ -203,7 +217,11 @@ def _nothing(address: str) -> RemoteError:
 
 @contextmanager
 def _remote(address: str) -> Iterator[None]:
-    """Tell what a backend raises, inside the block, as one sentence."""
+    """Tell what a backend raises, inside the block, as one sentence, and keep its own log out."""
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     except (ConfigError, RemoteError):
@@ -217,6 +235,9 @@ def _remote(address: str) -> Iterator[None]:
             hint="check the network and your login (`gcloud auth application-default login`, "
             "`aws configure`)",
         ) from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _backend_errors() -> tuple[type[Exception], ...]:

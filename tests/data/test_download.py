@@ -7,15 +7,22 @@ import hashlib
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from aquachat.data import partial_file
 from aquachat.data.addresses import address_key, file_name_of, scheme_of, shown_url
@@ -300,7 +307,7 @@ def test_nobody_listening_is_an_error_after_some_attempts(tmp_path: Path) -> Non
     client = Client()
     with pytest.raises(RemoteError, match="refused"):
         client.fetch(url, tmp_path / "x" / "a.bin")
-    assert client.waits_s == [0.5, 1, 2, 4, 8]
+    assert client.waits_s == [1, 4]
     assert names(tmp_path) == set()
 
 
@@ -327,6 +334,55 @@ def test_a_redirect_never_leaves_encryption_or_the_web() -> None:
         _next_url("https://a/b", "http://a/b")
     with pytest.raises(RemoteError, match="no web address"):
         _next_url("http://a/b", "file:///etc/passwd")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aquachat test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_encryption_is_used_and_an_unknown_certificate_refused_at_once(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with Server(tls).running() as server:
+        url = server.put("/a.bin", CONTENT, Fault(cut_after=1000), Fault(longer_by=-500))
+        client = Client()
+        with pytest.raises(RemoteError, match="no valid certificate"):
+            client.fetch(url, tmp_path / "a.bin")
+        assert client.waits_s == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert Client().fetch(url, tmp_path / "a.bin").sha256 == HASH
+        plain = Fault(status=302, headers={"Location": "http://127.0.0.1:1/a.bin"})
+        url = server.put("/down", b"", plain)
+        with pytest.raises(RemoteError, match="not encrypted"):
+            Client().fetch(url, tmp_path / "b.bin")
 
 
 def test_what_the_hub_tells_of_a_large_file_is_verified(server: Server, tmp_path: Path) -> None:

@@ -218,6 +218,28 @@ def test_a_copy_that_was_cut_off_is_resumed_only_for_the_same_version(
     assert path.read_bytes() == content
 
 
+def test_a_public_bucket_of_s3_needs_no_login(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/bucket/rows.jsonl", ROW)
+
+    class NoCredentialsError(OSError):
+        """As botocore names it."""
+
+    class Locked:
+        def info(self, path: str) -> Any:
+            raise NoCredentialsError("Unable to locate credentials")
+
+    asked: list[bool] = []
+
+    def open_fs(address: str, *, anon: bool = False) -> tuple[Any, str]:
+        asked.append(anon)
+        filesystem, path = open_filesystem(address)
+        return (filesystem if anon else Locked()), path
+
+    path, _ = fetch_objects("memory://bucket/rows.jsonl", tmp_path, open_fs=open_fs)
+    assert path.read_bytes() == ROW
+    assert asked == [False, True]
+
+
 def test_googles_md5_is_verified(memory: Any, tmp_path: Path) -> None:
     memory.pipe("/bucket/rows.jsonl", ROW)
 
