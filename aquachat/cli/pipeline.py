@@ -103,7 +103,7 @@ def prepare(settings: Settings) -> None:
 
 
 def _prepare(command: Command) -> None:
-    from aquachat.cli.downloads import DownloadDisplay
+    from aquachat.pipeline.downloads import DownloadDisplay
     from aquachat.pipeline.preparing import (
         expand_names,
         open_remotes,

@@ -99,67 +99,85 @@ def is_archive(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def unpack(path: Path, folder: Path, *, limits: ArchiveLimits | None = None) -> None:
+def unpack(
+    path: Path, folder: Path, *, name: str | None = None, limits: ArchiveLimits | None = None
+) -> None:
     """Unpack a zip or tar file into the new folder `folder`, whole or not at all.
+
+    Args:
+        path: the archive.
+        folder: does not exist yet.
+        name: of the archive in messages; by default its path.
+        limits: what it may unpack to.
 
     Raises:
         DamagedArchiveError: the archive is cut off, damaged or none.
         DataError: it holds what is refused, or the disk refused.
     """
-    limits = limits or ArchiveLimits()
+    limits, name = limits or ArchiveLimits(), name or str(path)
     with staging_directory(folder.parent, folder.name) as staging:
         try:
-            _unpack_members(path, staging, limits)
+            _unpack_members(path, staging, _Destination(name, folder), limits)
         except _DAMAGED as error:
-            raise _damaged(path, error) from error
+            raise _damaged(name, error) from error
         with writing(folder):
             staging.replace(folder)
             sync_directory(folder.parent)
 
 
-def _unpack_members(path: Path, folder: Path, limits: ArchiveLimits) -> None:
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """How messages call the archive, and the folder that is to be."""
+
+    archive: str
+    folder: Path
+
+
+def _unpack_members(path: Path, folder: Path, shown: _Destination, limits: ArchiveLimits) -> None:
     left = limits.allowed_bytes(path.stat().st_size)
     num_files = 0
-    with _members(path) as members:
+    with _members(path, shown.archive) as members:
         for member in members:
             num_files += 1
-            target = _target_of(path, member.name, folder)
+            target = _target_of(shown.archive, member.name, folder)
             if num_files > limits.max_files or target.exists():
                 what = "more files than can be right" if not target.exists() else "a file twice"
-                raise _refused(path, f"it holds {what} (`{member.name}`)")
-            with writing(target):
+                raise _refused(shown.archive, f"it holds {what} (`{member.name}`)")
+            with writing(shown.folder):
                 target.parent.mkdir(parents=True, exist_ok=True)
-            left = _copy(path, member, target, left)
+            left = _copy(shown, member, target, left)
 
 
-def _copy(path: Path, member: _Member, target: Path, left: int) -> int:
+def _copy(shown: _Destination, member: _Member, target: Path, left: int) -> int:
     """Write one member, counting what really comes out; returns how much may still come."""
-    with member.open() as source, writing(target), target.open("xb") as file:
-        while block := _read(source, path):
+    with member.open() as source, writing(shown.folder), target.open("xb") as file:
+        while block := _read(source, shown.archive):
             left -= len(block)
             if left < 0:
-                raise _refused(path, f"it unpacks to far more than its size (`{member.name}`)")
+                raise _refused(
+                    shown.archive, f"it unpacks to far more than its size (`{member.name}`)"
+                )
             file.write(block)
-    with writing(target):
+    with writing(shown.folder):
         sync_file(target)
     return left
 
 
-def _read(source: IO[bytes], path: Path) -> bytes:
+def _read(source: IO[bytes], archive: str) -> bytes:
     try:
         return source.read(COPY_BYTES)
     except OSError as error:  # of gzip and bz2: the read failed, not the write
-        raise _damaged(path, error) from error
+        raise _damaged(archive, error) from error
 
 
 @contextmanager
-def _members(path: Path) -> Iterator[Iterator[_Member]]:
+def _members(path: Path, name: str) -> Iterator[Iterator[_Member]]:
     if zipfile.is_zipfile(path) or path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            yield _zip_members(path, archive)
+            yield _zip_members(name, archive)
     else:
         with _open_tar(path) as tar:
-            yield _tar_members(path, tar)
+            yield _tar_members(name, tar)
 
 
 def _open_tar(path: Path) -> tarfile.TarFile:
@@ -171,25 +189,25 @@ def _open_tar(path: Path) -> tarfile.TarFile:
         raise tarfile.ReadError(str(error)) from error
 
 
-def _zip_members(path: Path, archive: zipfile.ZipFile) -> Iterator[_Member]:
+def _zip_members(name: str, archive: zipfile.ZipFile) -> Iterator[_Member]:
     for info in archive.infolist():
         if info.is_dir():
             continue
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise _refused(path, f"it holds a link or device (`{info.filename}`)")
+            raise _refused(name, f"it holds a link or device (`{info.filename}`)")
         if info.flag_bits & 1:
-            raise _refused(path, f"it is encrypted (`{info.filename}`)")
+            raise _refused(name, f"it is encrypted (`{info.filename}`)")
         yield _ZipMember(archive, info)
 
 
-def _tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[_Member]:
+def _tar_members(name: str, archive: tarfile.TarFile) -> Iterator[_Member]:
     try:
         for info in archive:
             if info.isdir():
                 continue
             if not info.isreg():
-                raise _refused(path, f"it holds a link or device (`{info.name}`)")
+                raise _refused(name, f"it holds a link or device (`{info.name}`)")
             yield _TarMember(archive, info)
         _check_end(archive)
     except OSError as error:
@@ -209,22 +227,22 @@ def _check_end(archive: tarfile.TarFile) -> None:
             return
 
 
-def _target_of(path: Path, name: str, folder: Path) -> Path:
+def _target_of(archive: str, name: str, folder: Path) -> Path:
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or _DRIVE.match(name) or ".." in parts.parts or not parts.parts:
-        raise _refused(path, f"it holds a file outside its folder (`{name}`)")
+        raise _refused(archive, f"it holds a file outside its folder (`{name}`)")
     return folder.joinpath(*parts.parts)
 
 
-def _refused(path: Path, why: str) -> DataError:
+def _refused(archive: str, why: str) -> DataError:
     return DataError(
-        f"`{path}` is not unpacked: {why}",
+        f"`{archive}` is not unpacked: {why}",
         hint="if you trust it, unpack it yourself and name the folder with `--source`",
     )
 
 
-def _damaged(path: Path, error: BaseException) -> DamagedArchiveError:
+def _damaged(archive: str, error: BaseException) -> DamagedArchiveError:
     return DamagedArchiveError(
-        f"`{path}` is cut off, damaged or no archive ({error or type(error).__name__})",
+        f"`{archive}` is cut off, damaged or no archive ({error or type(error).__name__})",
         hint="download it again, or unpack it yourself and name the folder",
     )

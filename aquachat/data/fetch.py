@@ -99,7 +99,7 @@ class SourceFetcher:
         if not is_archive(path):
             return LocalSource(path, origin, is_copy=True)
         try:
-            return LocalSource(self._unpacked(path), origin, is_copy=True)
+            return LocalSource(self._unpacked(path, origin), origin, is_copy=True)
         except DamagedArchiveError:
             discard_download(path)
             raise
@@ -118,18 +118,18 @@ class SourceFetcher:
                 hint="correct `--source`, or leave it out to use the hub",
             )
         if path.is_file() and path.stat().st_size and is_archive(path):
-            return LocalSource(self._unpacked(path), source, is_copy=True)
+            return LocalSource(self._unpacked(path, source), source, is_copy=True)
         return LocalSource(path, source, is_copy=False)
 
     def _keep(self, file: FetchedFile) -> Path:
         self.fetched.append(file)
         return file.path
 
-    def _unpacked(self, path: Path) -> Path:
+    def _unpacked(self, path: Path, name: str) -> Path:
         """The folder of an unpacked bundle, named after its hash: a changed one is another."""
         folder = self.folder / BUNDLES / sha256_of(path)[:16]
         if not folder.is_dir():
-            unpack(path, folder, limits=self.limits)
+            unpack(path, folder, name=name, limits=self.limits)
         return folder
 
 

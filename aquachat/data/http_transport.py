@@ -14,7 +14,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urljoin, urlsplit
@@ -80,8 +80,8 @@ class _CountedResponse(http.client.HTTPResponse):
         self.socket = sock
         self.declared_bytes: int | None = None
 
-    def begin(self) -> None:
-        super().begin()
+    def begin(self, *arguments: Any, **options: Any) -> None:
+        super().begin(*arguments, **options)
         self.declared_bytes = self.length
         if self.length is not None and self.will_close and self.length > 0:
             self.length = None
@@ -172,20 +172,16 @@ class HttpTransport:
     Args:
         timeout_s: for connecting and for each read.
         linger_s: what a server may take to close a connection after the last byte.
-        headers: sent with every request to the host that was asked first, for example a token.
     """
 
     timeout_s: float = DEFAULT_TIMEOUT_S
     linger_s: float = DEFAULT_LINGER_S
-    headers: Mapping[str, str] = field(default_factory=dict)
 
     def open(self, url: str, headers: Mapping[str, str]) -> HttpResponse:
         """See `Transport.open`."""
         seen: list[Mapping[str, str]] = []
-        first = urlsplit(url)
         for _ in range(MAX_REDIRECTS + 1):
-            own = self.headers if urlsplit(url)[:2] == first[:2] else {}
-            response = self._ask(url, {**_standing_headers(), **own, **headers})
+            response = self._ask(url, {**_standing_headers(), **headers})
             seen.append(response.headers)
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:

@@ -15,6 +15,7 @@ from typing import Final
 
 from aquachat.data.catalogue import CORE
 from aquachat.data.manifest import MANIFEST_NAME, PrepareReport, SourceFile, SplitReport
+from aquachat.data.partial_file import RECORD_SUFFIX
 from aquachat.data.split_writer import Progress
 from aquachat.errors import DataError, MissingFileError
 from aquachat.files import (
@@ -112,7 +113,10 @@ def prepare_core(
         whole = staging / "core"
         whole.mkdir()
         for path in bundle.iterdir():
-            if path.name in (TASKS_NAME, META_NAME) or _NOTICE.fullmatch(path.name):
+            is_record = path.name.endswith(RECORD_SUFFIX)
+            if path.name in (TASKS_NAME, META_NAME) or (
+                _NOTICE.fullmatch(path.name) and not is_record
+            ):
                 _copy(path, whole / path.name)
         reports: dict[str, SplitReport] = {}
         copied: dict[str, SplitReport] = {}

@@ -159,7 +159,9 @@ def find_bundle_files(dataset: str, folder: Path, origin: str) -> SplitFiles:
         return SplitFiles(origin, found.splits, folder)
     for toml in sorted(folder.rglob(DATA_TOML), key=lambda path: len(path.parts)):
         if dataset in read_data_toml(toml.parent):
-            return SplitFiles(origin, find_split_files(dataset, toml.parent).splits, folder)
+            found = find_split_files(dataset, toml.parent)
+            check_inside(found, folder, origin)
+            return SplitFiles(origin, found.splits, folder)
     rows = [path for path in _visible_files(folder) if path.name.endswith(ROW_SUFFIXES)]
     groups: dict[Path, dict[Split, list[Path]]] = {}
     for parent in dict.fromkeys(path.parent for path in rows):
@@ -182,6 +184,20 @@ def find_bundle_files(dataset: str, folder: Path, origin: str) -> SplitFiles:
             hint="it has to hold files such as `train.jsonl`, `validation.jsonl`, `test.jsonl`",
         )
     return SplitFiles(origin, groups[chosen[0]], folder)
+
+
+def check_inside(found: SplitFiles, folder: Path, origin: str) -> None:
+    """Make sure that the `data.toml` of a bundle names files of the bundle.
+
+    Raises:
+        DataError: it names another file of this machine.
+    """
+    for path in (path for paths in found.splits.values() for path in paths):
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(
+                f"`{DATA_TOML}` of `{origin}` names `{path}`, outside the bundle",
+                hint="unpack it yourself and name the folder with `--source` if you trust it",
+            )
 
 
 def _best_group(dataset: str, groups: Mapping[Path, Mapping[Split, list[Path]]]) -> list[Path]:

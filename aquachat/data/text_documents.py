@@ -17,7 +17,7 @@ from aquachat.data.manifest import (
     SplitReport,
     read_manifest,
 )
-from aquachat.data.sources import DATA_TOML, SplitFiles, find_split_files
+from aquachat.data.sources import DATA_TOML, SplitFiles, check_inside, find_split_files
 from aquachat.data.split_writer import PROGRESS_ROWS, Progress
 from aquachat.errors import ConfigError, DataError, MissingFileError
 from aquachat.files import install_files, sha256_of, staging_directory, write_json, writing
@@ -90,7 +90,9 @@ def find_bundle_texts(source: Path, origin: str) -> SplitFiles:
         MissingFileError: there is none.
     """
     if source.is_file() or (source / DATA_TOML).is_file():
-        return SplitFiles(origin, find_text_files(source).splits)
+        found = find_text_files(source)
+        check_inside(found, source, origin)
+        return SplitFiles(origin, found.splits)
     files = [
         path
         for path in sorted(source.rglob("*"))

@@ -11,6 +11,7 @@ from aquachat.config.recipes import PrepareRecipe, Recipe
 from aquachat.data.addresses import HTTP_SCHEMES, scheme_of
 from aquachat.data.catalogue import (
     CORE,
+    DATASETS,
     GROUPS,
     IDENTITY,
     KNOWN_NAMES,
@@ -94,6 +95,12 @@ def prepare_datasets(
             f"{len(names)} data sets cannot share `--output-dir {section.output_dir}`",
             hint="prepare them one at a time",
         )
+    repos = {repo for repo in map(_repo_of, names) if repo is not None}
+    if section.revision and len(repos) > 1:
+        raise ConfigError(
+            f"`--revision {section.revision}` is of one set on the hub, not of {len(repos)}",
+            hint="prepare them one at a time",
+        )
     if TEXT in names and data is None and source in (None, HUB):
         raise ConfigError(
             "text for base training is read from files, and none were named",
@@ -139,6 +146,14 @@ def expand_names(
         if name not in KNOWN_NAMES:
             raise unknown_name("data set", name, (*KNOWN_NAMES, *GROUPS))
     return list(found)
+
+
+def _repo_of(name: str) -> str | None:
+    """Where a set is on the hub."""
+    if name in SHARDED_TEXTS:
+        return SHARDED_TEXTS[name].repo
+    spec = DATASETS.get(name)
+    return None if spec is None or spec.hub is None else spec.hub.repo
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aquachat.cli.downloads import DownloadDisplay
 from aquachat.cli.progress import PlainProgress
 from aquachat.data.download import DownloadEvent, DownloadEventKind, RawFile
+from aquachat.pipeline.downloads import DownloadDisplay
 from tests.cli.programs import Cli
 from tests.data.bundles import make_zip
 from tests.data.http_server import Fault, Server

@@ -15,6 +15,7 @@ from aquachat.data.fetch import SourceFetcher
 from aquachat.data.http_transport import HttpTransport
 from aquachat.data.object_store import fetch_objects, open_filesystem
 from aquachat.data.sources import find_bundle_files
+from aquachat.data.text_documents import find_bundle_texts
 from aquachat.errors import ConfigError, DataError, MissingFileError, RemoteError
 from tests.data.bundles import make_tar, make_zip
 from tests.data.http_server import Fault, Server
@@ -314,6 +315,17 @@ def test_a_data_toml_inside_a_bundle_is_followed(tmp_path: Path) -> None:
     local = fetcher_in(tmp_path).fetch(str(make_zip(tmp_path / "b.zip", bundle)))
     files = find_bundle_files("aqua", local.path, local.origin)
     assert [path.name for path in files.splits["train"]] == ["odd.jsonl"]
+
+
+def test_a_data_toml_of_a_bundle_reads_no_other_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "secret.jsonl").write_bytes(ROW)
+    toml = f"[aqua]\ntrain = ['{tmp_path}/secret.jsonl']\n"
+    bundle = {"data.toml": (toml + toml.replace("aqua", "text")).encode()}
+    local = fetcher_in(tmp_path).fetch(str(make_zip(tmp_path / "b.zip", bundle)))
+    with pytest.raises(DataError, match="outside the bundle"):
+        find_bundle_files("aqua", local.path, local.origin)
+    with pytest.raises(DataError, match="outside the bundle"):
+        find_bundle_texts(local.path, local.origin)
 
 
 def test_one_file_of_a_set_without_training_rows_is_for_evaluation(tmp_path: Path) -> None:

@@ -278,6 +278,13 @@ def test_a_set_that_only_the_user_has_is_asked_for(prepare: Preparing) -> None:
     assert "smoltalk" in (caught.value.hint or "")
 
 
+def test_a_revision_is_of_one_repository(prepare: Preparing) -> None:
+    prepare.settings(revision="v1")
+    assert set(prepare("arc")) == {"arc-easy", "arc-challenge"}
+    with pytest.raises(ConfigError, match="`--revision v1` is of one set on the hub, not of 2"):
+        prepare("arc", "gsm8k")
+
+
 def test_a_later_failure_leaves_what_was_prepared_before(prepare: Preparing) -> None:
     with pytest.raises(ConfigError):
         prepare("aqua", "chat")
