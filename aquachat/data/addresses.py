@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from aquachat.errors import ConfigError
+
 HTTP_SCHEMES: Final = ("http", "https")
 DEFAULT_FILE_NAME: Final = "download"
 
@@ -24,6 +26,26 @@ def scheme_of(source: str) -> str | None:
     """`https` of `https://host/file`; None for a path, also one with a drive letter."""
     match = _ADDRESS.match(source)
     return match[1].lower() if match else None
+
+
+def check_address(url: str) -> str:
+    """`url` if it can be asked for.
+
+    Raises:
+        ConfigError: it has no host, or one that cannot be read. The address is not shown, since
+            without its parts the secrets in it are not known.
+    """
+    try:
+        parts = urlsplit(url)
+        problem = None if parts.hostname and parts.port != 0 else "it names no host"
+    except ValueError as error:
+        problem = str(error)
+    if problem is not None:
+        raise ConfigError(
+            f"the `{scheme_of(url)}` address is not valid: {problem}",
+            hint="write it as `https://host/path/file`",
+        )
+    return url
 
 
 def shown_url(url: str) -> str:

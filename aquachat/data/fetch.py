@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from aquachat.data.addresses import HTTP_SCHEMES, local_place, scheme_of, shown_url
+from aquachat.data.addresses import HTTP_SCHEMES, check_address, local_place, scheme_of, shown_url
 from aquachat.data.archives import (
     ARCHIVE_SUFFIXES,
     ArchiveLimits,
@@ -81,7 +81,7 @@ class SourceFetcher:
         if scheme is None:
             return self._local(source)
         if scheme in HTTP_SCHEMES:
-            place = local_place(self.folder, source)
+            place = local_place(self.folder, check_address(source))
             path = self._keep(self.downloader.fetch(RawFile(source, place)))
         else:
             path, files = fetch_objects(

@@ -11,13 +11,14 @@ import contextlib
 import http.client
 import socket
 import ssl
+import string
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import aquachat
 from aquachat.data.addresses import HTTP_SCHEMES, shown_url
@@ -83,7 +84,7 @@ class _CountedResponse(http.client.HTTPResponse):
     def begin(self, *arguments: Any, **options: Any) -> None:
         super().begin(*arguments, **options)
         self.declared_bytes = self.length
-        if self.length is not None and self.will_close and self.length > 0:
+        if self.status in (200, 206) and self.length is not None and self.will_close:
             self.length = None
 
 
@@ -202,7 +203,8 @@ class HttpTransport:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         request = urllib.request.Request(
-            parts._replace(netloc=host, fragment="").geturl(), headers=dict(headers)
+            quote(parts._replace(netloc=host, fragment="").geturl(), safe=string.punctuation),
+            headers=dict(headers),
         )
         if parts.username is not None:
             request.add_unredirected_header(
@@ -226,7 +228,6 @@ def _standing_headers() -> dict[str, str]:
 
 def _basic(user: str, password: str) -> str:
     from base64 import b64encode
-    from urllib.parse import unquote
 
     login = f"{unquote(user)}:{unquote(password)}"
     return f"Basic {b64encode(login.encode()).decode()}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from aquachat.data.addresses import check_address, shown_url
 from aquachat.data.catalogue import ShardedText, Split
 from aquachat.data.download import FetchedFile, RawFile
 from aquachat.data.hub import ResolveRevision, hub_endpoint, resolve_revision
@@ -58,8 +59,10 @@ def prepare_shards(
         raise ConfigError(
             f"`--shards {num_shards}` leaves no text to train on", hint="use `--shards 8` or more"
         )
-    commit, origin = None, base_url
-    if base_url is None:
+    commit = None
+    if base_url is not None:
+        origin = shown_url(check_address(base_url))
+    else:
         commit = resolve(text.repo, revision or recorded_revision(output_dir, text.repo))
         origin = f"hub:{text.repo}@{commit}"
         base_url = f"{hub_endpoint()}/datasets/{text.repo}/resolve/{commit}"
@@ -77,7 +80,6 @@ def prepare_shards(
     splits: dict[str, SplitReport] = {
         split: _report([fetched[name] for name in shards]) for split, shards in names.items()
     }
-    assert origin is not None
     report = PrepareReport(text.name, output_dir, origin, text.licence, splits, commit)
     with writing(output_dir), staging_directory(output_dir, "prepare") as staging:
         write_json(staging / MANIFEST_NAME, report.to_json())

@@ -114,7 +114,7 @@ def find_shards(name: str, source: Path, origin: str) -> SplitFiles:
     """
     if (source / DATA_TOML).is_file():
         return find_split_files(name, source)
-    shards = sorted(source.glob("*.parquet"))
+    shards = sorted(source.rglob("*.parquet"), key=lambda path: path.name)
     if len(shards) < 2:
         raise MissingFileError(
             f"`{origin}` does not hold shards of {name}: two parquet files or more",

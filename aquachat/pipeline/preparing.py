@@ -137,7 +137,7 @@ def expand_names(
             found.update(dict.fromkeys((*read_data_toml(data), IDENTITY, SYNTHETIC)))
         elif source not in (None, HUB):
             raise ConfigError(
-                f"`all` needs a source for each data set, and `--source {source}` is one",
+                "`all` needs a source for each data set, and `--source` names one",
                 hint="use `--data DIR` with a `data.toml`, or leave `--source` out",
             )
         else:

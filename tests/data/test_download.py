@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from aquachat.data import partial_file
-from aquachat.data.addresses import address_key, file_name_of, scheme_of, shown_url
+from aquachat.data.addresses import address_key, check_address, file_name_of, scheme_of, shown_url
 from aquachat.data.download import (
     Downloader,
     DownloadEvent,
@@ -37,7 +37,7 @@ from aquachat.data.download import (
 from aquachat.data.http_headers import content_range, retry_after_s
 from aquachat.data.http_transport import HttpTransport
 from aquachat.data.partial_file import read_record
-from aquachat.errors import DataError, RemoteError
+from aquachat.errors import ConfigError, DataError, RemoteError
 from tests.data.http_server import Fault, Server
 
 CONTENT = random.Random(1).randbytes(300_000)
@@ -243,7 +243,7 @@ def test_one_fault_is_outlived_and_the_same_fault_for_ever_is_an_error(
     assert 4 <= server.count("/b.bin") <= 8
 
 
-@pytest.mark.parametrize("by", [500, -500])
+@pytest.mark.parametrize("by", [500, -500, -len(CONTENT)])
 def test_a_wrong_length_is_found_without_knowing_the_file(
     server: Server, tmp_path: Path, by: int
 ) -> None:
@@ -632,6 +632,20 @@ def test_an_address_keeps_its_key_when_its_signature_changes() -> None:
     assert address_key(first) == address_key(first.replace("=1&X", "=2&X"))
     assert address_key(first) != address_key(first.replace("part=1", "part=2"))
     assert address_key(first) != address_key(first.replace("a.zip", "b.zip"))
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a.zip", "https:///a.zip", "http://h:port/a.zip"])
+def test_an_address_without_a_host_is_a_mistake_of_the_user(url: str) -> None:
+    with pytest.raises(ConfigError, match="address is not valid"):
+        check_address(url)
+
+
+def test_an_address_with_spaces_and_other_letters_is_asked_for(
+    server: Server, tmp_path: Path
+) -> None:
+    server.put("/zwei%20W%C3%B6rter.bin", CONTENT)
+    url = server.url + "/zwei Wörter.bin"
+    assert Client().fetch(url, tmp_path / "a.bin").sha256 == HASH
 
 
 def test_names_and_headers_are_read() -> None:

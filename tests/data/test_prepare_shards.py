@@ -150,7 +150,7 @@ def test_shards_that_are_here_are_split_like_those_of_the_hub(tmp_path: Path) ->
     assert report.dataset == "fineweb"
     assert list(open_text_set(tmp_path / "out").documents("validation")) == ["4"]
     with pytest.raises(MissingFileError, match="two parquet files"):
-        find_shards("fineweb", tmp_path, str(tmp_path))
+        find_shards("fineweb", tmp_path / "out", "out")
 
 
 def test_the_sets_on_the_hub_are_those_of_nanochat() -> None:
