@@ -19,7 +19,13 @@ from aquachat.data.download import (
     FetchedFile,
     RawFile,
 )
-from aquachat.data.partial_file import DownloadRecord, PartialFile, complete_record
+from aquachat.data.partial_file import (
+    RECORD_SUFFIX,
+    DownloadRecord,
+    PartialFile,
+    complete_record,
+    discard_download,
+)
 from aquachat.errors import ConfigError, DataError, RemoteError
 
 EXTRA: Final = "cloud-storage"
@@ -88,7 +94,7 @@ def fetch_objects(
     with _remote(address):
         filesystem, root, info = _find(address, open_fs)
         is_file = info["type"] == "file"
-        found = {root: info} if is_file else filesystem.find(root, detail=True)
+        found = {root: info} if is_file else _files_below(filesystem, root)
     place = folder / address_key(address)
     if not found:
         raise _nothing(address)
@@ -103,7 +109,26 @@ def fetch_objects(
         url = shown_url(address) if is_file else f"{shown_url(address).rstrip('/')}/{below}"
         file = RawFile(url, place / below, details.get("size"))
         fetched.append(_fetch_object(address, filesystem, path, details, file, on_event))
-    return (fetched[0].path if is_file else place), fetched
+    if is_file:
+        return fetched[0].path, fetched
+    _remove_others(place, {file.path for file in fetched})
+    return place, fetched
+
+
+def _files_below(filesystem: Any, root: str) -> dict[str, Mapping[str, Any]]:
+    """All files of a folder with their facts; the empty objects that stand for folders are none."""
+    return {
+        path: details
+        for path, details in filesystem.find(root, detail=True).items()
+        if details.get("type") == "file" and not path.endswith("/")
+    }
+
+
+def _remove_others(place: Path, kept: set[Path]) -> None:
+    """Remove copies of files that the folder no longer holds."""
+    for path in [path for path in place.rglob("*") if path.is_file()]:
+        if path not in kept and not path.name.endswith(RECORD_SUFFIX):
+            discard_download(path)
 
 
 def _find(address: str, open_fs: OpenFileSystem) -> tuple[Any, str, Mapping[str, Any]]:

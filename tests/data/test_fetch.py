@@ -165,6 +165,21 @@ def test_a_folder_of_objects_is_copied_with_its_tree(memory: Any, tmp_path: Path
     assert files[0].url.startswith("memory://bucket/all/")
 
 
+def test_a_file_that_left_the_folder_of_objects_leaves_the_copy(
+    memory: Any, tmp_path: Path
+) -> None:
+    for name in ("train.jsonl", "test.jsonl"):
+        memory.pipe(f"/bucket/aqua/{name}", ROW)
+    path, _ = fetch_objects("memory://bucket/aqua", tmp_path)
+    memory.rm("/bucket/aqua/test.jsonl")
+    _, files = fetch_objects("memory://bucket/aqua", tmp_path)
+    assert [file.was_there for file in files] == [True]
+    assert sorted(file.name for file in path.iterdir()) == [
+        "train.jsonl",
+        "train.jsonl.download",
+    ]
+
+
 def test_a_copy_that_was_cut_off_is_resumed_only_for_the_same_version(
     memory: Any, tmp_path: Path
 ) -> None:
