@@ -188,7 +188,7 @@ class Downloader:
     def _fetch(self, file: RawFile, cancelled: threading.Event) -> FetchedFile:
         if cancelled.is_set():
             raise _Cancelled
-        shown, key = shown_url(file.url), address_key(file.url)
+        shown, key = shown_url(file.url), address_key(file.identity or file.url)
         record = complete_record(file.path, key)
         was_there = record is not None and file.sha256 in (None, record.sha256)
         if record is None or not was_there:

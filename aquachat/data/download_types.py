@@ -16,6 +16,8 @@ class RawFile:
     """Its final name here."""
     num_bytes: int | None = None
     sha256: str | None = None
+    identity: str | None = None
+    """What names the bytes where several addresses give them, as mirrors do; else the address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,11 @@ def prepare_shards(
     }
     folder = output_dir / SHARDS_FOLDER
     wanted = [
-        RawFile(f"{base_url.rstrip('/')}/{name}", folder / name)
+        RawFile(
+            f"{base_url.rstrip('/')}/{name}",
+            folder / name,
+            identity=None if commit is None else f"{origin}/{name}",
+        )
         for split in names.values()
         for name in split
     ]

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from aquachat.cli.progress import PlainProgress
+from aquachat.data.catalogue import SHARDED_TEXTS
 from aquachat.data.download import DownloadEvent, DownloadEventKind, RawFile
 from aquachat.pipeline.downloads import DownloadDisplay
 from tests.cli.programs import Cli
 from tests.data.bundles import make_zip
 from tests.data.http_server import Fault, Server
+from tests.data.test_prepare_shards import shard
 
 ROW = b'{"question": "1 + 1?", "options": ["A)1", "B)2"], "rationale": "2", "correct": "B"}\n'
 OTHER_ROW = ROW.replace(b"1 + 1", b"2 + 2")
@@ -64,6 +66,30 @@ def test_a_web_page_instead_of_a_bundle_is_one_sentence_with_exit_code_4(
         f"error: could not download `{server.url}/no.zip`: HTTP 404\nhint: check the address"
         in (missing.stderr)
     )
+
+
+def test_shards_of_the_hub_are_downloaded_at_the_commit_that_it_names(
+    cli: Cli, server: Server
+) -> None:
+    text, commit = SHARDED_TEXTS["fineweb"], "c" * 40
+    answer = json.dumps({"id": text.repo, "sha": commit, "siblings": [], "tags": []})
+    server.put(f"/api/datasets/{text.repo}", answer.encode())
+    for index in (0, text.last_shard):
+        path = f"/datasets/{text.repo}/resolve/{commit}/{text.file_name(index)}"
+        server.put(path, shard("one document", "another"), Fault(cut_after=50))
+    outcome = cli("prepare", "fineweb", "--shards", "1", "--json", code=0, HF_ENDPOINT=server.url)
+    document = json.loads(outcome.stdout)
+    assert document["datasets"][0]["revision"] == commit
+    assert [Path(file["path"]).name for file in document["files"]] == [
+        "shard_00000.parquet",
+        "shard_01822.parquet",
+    ]
+    again = cli("prepare", "fineweb", "--shards", "1", code=0, HF_ENDPOINT="http://127.0.0.1:1")
+    assert again.stderr.count("is there already") == 2
+    refused = cli(
+        "prepare", "fineweb", "--revision", "v2", code=4, HF_ENDPOINT="http://127.0.0.1:1"
+    )
+    assert f"error: could not ask the hub about `{text.repo}`" in refused.stderr
 
 
 def test_identity_needs_no_network(cli: Cli) -> None:
