@@ -188,8 +188,8 @@ def install_directory(staging: Path, destination: Path) -> None:
     old = staging.with_name(staging.name + ".old")
     replaced = False
     try:
-        for path in staging.iterdir():
-            sync_file(path)
+        for path in staging.rglob("*"):
+            (sync_directory if path.is_dir() else sync_file)(path)
         sync_directory(staging)
         if destination.exists():
             destination.replace(old)

@@ -61,6 +61,11 @@ class Home:
         return self.root / "tokenizers"
 
     @property
+    def downloads(self) -> Path:
+        """The folder of what was downloaded and unpacked, kept so that it comes only once."""
+        return self.root / "downloads"
+
+    @property
     def cloud(self) -> Path:
         """The folder of the machine ledger and of one folder per cloud job."""
         return self.root / "cloud"

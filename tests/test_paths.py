@@ -36,6 +36,7 @@ def test_home_is_the_environment_variable_or_the_cache_folder(tmp_path: Path) ->
 def test_folders_are_as_designed(tmp_path: Path) -> None:
     home = open_home({"AQUACHAT_HOME": str(tmp_path)})
     assert home.data("aqua") == tmp_path / "data" / "aqua"
+    assert home.downloads == tmp_path / "downloads"
     assert home.tokenizer("tiny") == tmp_path / "tokenizers" / "tiny"
     assert home.corpus("tiny") == tmp_path / "corpora" / "tiny"
     assert home.stage("tiny", "sft") == home.runs / "tiny" / "sft"

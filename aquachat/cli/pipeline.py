@@ -65,13 +65,17 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             None,
             typer.Argument(
-                help="aqua, gsm8k, arc-easy, arc-challenge, mmlu, chat, text, synthetic"
+                help="aqua, gsm8k, arc, mmlu, humaneval, smoltalk, identity, chat, core, fineweb, "
+                "climbmix, text, synthetic or all"
             ),
         ),
         "source": Argument(
             str | None,
             None,
-            typer.Option("--source", help="A file or folder, or `hub` for the Hugging Face hub"),
+            typer.Option(
+                "--source",
+                help="File, folder, zip or tar, its https://, gs:// or s3:// address, or `hub`",
+            ),
         ),
         "data": Argument(
             Path | None,
@@ -89,20 +93,34 @@ def prepare(settings: Settings) -> None:
 
         aquachat prepare aqua --source hub
 
+        aquachat prepare aqua --source gs://nanochat-aquarat-datasets/datasets/aqua/aqua_cache.zip
+
+        aquachat prepare fineweb --shards 8
+
         aquachat prepare aqua gsm8k text --data ../shared/data
     """
     execute(settings, _prepare)
 
 
 def _prepare(command: Command) -> None:
-    from aquachat.pipeline.preparing import prepare_datasets, report_rows
+    from aquachat.pipeline.downloads import DownloadDisplay
+    from aquachat.pipeline.preparing import (
+        expand_names,
+        open_remotes,
+        prepare_datasets,
+        prepared_document,
+        report_rows,
+    )
 
     settings = command.settings
     resolved = resolve_recipe(command, with_data=settings["data"] is not None)
     names = settings["datasets"] or resolved.recipe.prepare.datasets
     if settings["dry_run"]:
         return show_recipe(command, resolved, {"datasets": ", ".join(names)})
+    names = expand_names(names, source=settings["source"], data=settings["data"])
     with command.output.progress("prepare", len(names)) as progress:
+        display = DownloadDisplay(command.output, progress, "prepare", len(names))
+        remotes = open_remotes(command.home, resolved.recipe, display.show)
         reports = prepare_datasets(
             names,
             resolved.recipe,
@@ -110,9 +128,10 @@ def _prepare(command: Command) -> None:
             source=settings["source"],
             data=settings["data"],
             note=command.output.note,
-            on_done=progress.advance,
+            on_done=display.end_set,
+            remotes=remotes,
         )
-    command.output.result({"datasets": [report.to_json() for report in reports]})
+    command.output.result(prepared_document(reports, remotes))
     command.output.table("Prepared", *report_rows(reports))
     command.output.next_command("aquachat tokenize --preset tiny")
 

@@ -64,6 +64,13 @@ class PrepareRecipe:
     max_train: int = option(0, "Keep at most this many training rows, 0 for all", flag=True)
     max_validation: int = option(0, "Keep at most this many validation rows, 0 for all", flag=True)
     max_test: int = option(0, "Keep at most this many test rows, 0 for all", flag=True)
+    shards: int = option(8, "Training shards of fineweb or climbmix, about 100 MB each", flag=True)
+    revision: str = option(
+        "",
+        "Commit, tag or branch on the hub, by default the recorded commit or else the newest",
+        flag=True,
+    )
+    downloads_at_once: int = option(4, "Files that are downloaded at the same time")
     synthetic_eval_rows: int = option(400, "Rows in each synthetic evaluation split")
 
 

@@ -20,6 +20,7 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
 SYNTHETIC: Final = "synthetic"
 TEXT: Final = "text"
 CORE: Final = "core"
+IDENTITY: Final = "identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,13 @@ class DatasetSpec:
     name: str
     licence: str
     read_row: RowReader
-    hub: HubSet
+    hub: HubSet | None
+    """None for a set that comes from files only."""
+
+    @property
+    def default_split(self) -> Split:
+        """What one file whose name tells no split is for."""
+        return "test" if self.hub is not None and "train" not in self.hub.splits else "train"
 
 
 def _aqua_row(row: Mapping[str, Any]) -> PreparedRow:
@@ -156,9 +163,13 @@ DATASETS: Final[Mapping[str, DatasetSpec]] = {
             _humaneval_row,
             HubSet("openai/openai_humaneval", {"test": HubSplit(None, "test")}),
         ),
+        DatasetSpec("chat", "as its sources say", _chat_row, None),
         DatasetSpec(
-            "chat",
-            "Apache-2.0 on the hub; of other sources, as they say",
+            IDENTITY, "MIT where generated; of other sources, as they say", _chat_row, None
+        ),
+        DatasetSpec(
+            "smoltalk",
+            "Apache-2.0",
             _chat_row,
             HubSet(
                 "HuggingFaceTB/smol-smoltalk",
@@ -168,8 +179,43 @@ DATASETS: Final[Mapping[str, DatasetSpec]] = {
     )
 }
 
-KNOWN_NAMES: Final = (*DATASETS, TEXT, SYNTHETIC, CORE)
-"""What `data.toml` may name."""
+
+@dataclass(frozen=True, slots=True)
+class ShardedText:
+    """Text for base training on the hub: parquet shards in random order, the last held out."""
+
+    name: str
+    repo: str
+    last_shard: int
+    licence: str
+
+    def file_name(self, index: int) -> str:
+        """The name of a shard: `shard_00007.parquet`."""
+        return f"shard_{index:05d}.parquet"
+
+
+SHARDED_TEXTS: Final[Mapping[str, ShardedText]] = {
+    text.name: text
+    for text in (
+        ShardedText("fineweb", "karpathy/fineweb-edu-100b-shuffle", 1822, "ODC-By-1.0"),
+        ShardedText("climbmix", "karpathy/climbmix-400b-shuffle", 6542, "CC-BY-NC-4.0"),
+    )
+}
+
+KNOWN_NAMES: Final = (*DATASETS, TEXT, *SHARDED_TEXTS, SYNTHETIC, CORE)
+"""What `aquachat prepare` knows; `data.toml` may name all but the generated one."""
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "arc": ("arc-easy", "arc-challenge"),
+    "all": (
+        *(name for name, spec in DATASETS.items() if spec.hub is not None),
+        IDENTITY,
+        SYNTHETIC,
+        CORE,
+        "fineweb",
+    ),
+}
+"""Names for several sets; `all` leaves out what only the user has, and the second text."""
 
 
 def dataset_spec(name: str) -> DatasetSpec:
@@ -180,7 +226,7 @@ def dataset_spec(name: str) -> DatasetSpec:
     """
     if name in DATASETS:
         return DATASETS[name]
-    raise unknown_name("data set", name, (*DATASETS, TEXT, SYNTHETIC))
+    raise unknown_name("data set", name, (*KNOWN_NAMES, *GROUPS))
 
 
 def unknown_name(kind: str, name: str, known: tuple[str, ...], where: str = "") -> ConfigError:

@@ -23,6 +23,7 @@ class SourceFile:
     file: str
     sha256: str | None = None
     """None for the hub."""
+    num_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class SplitReport:
     rows: int
     rows_read: int
     sha256: str | None = None
+    num_bytes: int | None = None
     sources: tuple[SourceFile, ...] = ()
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Rows left out, by reason."""
@@ -62,11 +64,29 @@ class PrepareReport:
     source: str
     licence: str
     splits: Mapping[str, SplitReport]
+    revision: str | None = None
+    """Of a set from the hub: its commit, which the next preparation uses again."""
+    absent: tuple[str, ...] = ()
+    """Of a bundle: the parts it names and does not hold."""
 
     @property
     def num_rows(self) -> int:
         """Rows of all splits."""
         return sum(split.rows for split in self.splits.values())
+
+    def files(self) -> list[dict[str, Any]]:
+        """Every file that is now ready, with its size and hash: splits, or text where it lies."""
+        found: list[dict[str, Any]] = []
+        for split in self.splits.values():
+            if split.file is not None:
+                place = str(self.directory / split.file)
+                found.append(_file_entry(self.dataset, place, split.num_bytes, split.sha256))
+                continue
+            found += [
+                _file_entry(self.dataset, source.file, source.num_bytes, source.sha256)
+                for source in split.sources
+            ]
+        return list({entry["path"]: entry for entry in found}.values())
 
     def to_json(self) -> dict[str, Any]:
         """The contents of `manifest.json`: nothing that depends on when or where it was made."""
@@ -76,8 +96,16 @@ class PrepareReport:
             "dataset": self.dataset,
             "source": self.source,
             "licence": self.licence,
+            "revision": self.revision,
+            "absent": list(self.absent),
             "splits": {name: asdict(split) for name, split in self.splits.items()},
         }
+
+
+def _file_entry(
+    dataset: str, path: str, num_bytes: int | None, sha256: str | None
+) -> dict[str, Any]:
+    return {"dataset": dataset, "path": path, "bytes": num_bytes, "sha256": sha256}
 
 
 def read_manifest(directory: Path) -> PrepareReport:
@@ -95,7 +123,13 @@ def read_manifest(directory: Path) -> PrepareReport:
             raise DataError(f"`{path}` is not a manifest that this program reads", hint=hint)
         splits = {name: _split_report(split) for name, split in content["splits"].items()}
         return PrepareReport(
-            content["dataset"], directory, content["source"], content["licence"], splits
+            content["dataset"],
+            directory,
+            content["source"],
+            content["licence"],
+            splits,
+            content.get("revision"),
+            tuple(content.get("absent", ())),
         )
     except FileNotFoundError as error:
         raise MissingFileError(f"there is no `{path}`", hint=hint) from error

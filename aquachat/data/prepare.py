@@ -14,6 +14,13 @@ from aquachat.data.catalogue import (
     Split,
     dataset_spec,
 )
+from aquachat.data.hub import (
+    HubRows,
+    ResolveRevision,
+    describe_hub,
+    hub_rows,
+    resolve_revision,
+)
 from aquachat.data.manifest import (
     MANIFEST_NAME,
     REJECTED_NAME,
@@ -23,16 +30,10 @@ from aquachat.data.manifest import (
     read_manifest,
 )
 from aquachat.data.prepare_synthetic import prepare_synthetic
-from aquachat.data.sources import (
-    HubRows,
-    SplitFiles,
-    describe_hub,
-    find_split_files,
-    hub_rows,
-)
+from aquachat.data.sources import SplitFiles, find_split_files
 from aquachat.data.split_writer import EvaluationQuestions, Progress, RowInput, SplitWriter
 from aquachat.data.text_documents import TextSet, open_text_set, prepare_text
-from aquachat.errors import AquachatError, MissingFileError
+from aquachat.errors import AquachatError, ConfigError, MissingFileError
 from aquachat.files import (
     install_files,
     sha256_of,
@@ -55,6 +56,7 @@ def prepare_dataset(
     max_test: int | None = None,
     revision: str | None = None,
     hub: HubRows = hub_rows,
+    resolve: ResolveRevision = resolve_revision,
     progress: Progress | None = None,
 ) -> PrepareReport:
     """Write the splits of a data set, `manifest.json` and `rejected.jsonl` into `output_dir`.
@@ -71,12 +73,14 @@ def prepare_dataset(
         max_train: keep the first so many training rows; None for all.
         max_validation: the same for validation. Rows beyond it still guard the training rows.
         max_test: the same for test.
-        revision: a commit or tag on the hub; None for the newest.
+        revision: a commit, tag or branch on the hub; None for the commit that the manifest in
+            `output_dir` names, else the newest.
         hub: how rows of the hub are read.
+        resolve: how the commit of a revision is found.
         progress: called as rows are read.
 
     Raises:
-        ConfigError: there is no such data set.
+        ConfigError: there is no such data set or revision, or the hub does not have it.
         MissingFileError: a source is not there.
         DataError: a file cannot be read, has no usable row, or the disk refused a write.
         RemoteError: the hub could not be reached.
@@ -84,13 +88,38 @@ def prepare_dataset(
     if name == TEXT:
         return prepare_text(source, output_dir, progress=progress)
     spec = dataset_spec(name)
-    origin, inputs = _inputs_of(spec, source, revision, hub)
+    commit = None
+    if source == "hub":
+        commit = _commit_of(spec, revision, output_dir, resolve)
+    origin, inputs = _inputs_of(spec, source, commit, hub)
     limits: dict[Split, int | None] = {
         "train": max_train,
         "validation": max_validation,
         "test": max_test,
     }
-    return _install(spec, origin, inputs, limits, output_dir, progress)
+    return _install(spec, origin, inputs, limits, output_dir, commit, progress)
+
+
+def recorded_revision(output_dir: Path, repo: str) -> str | None:
+    """The commit of `repo` that `output_dir` was prepared from; None where it was not."""
+    try:
+        manifest = read_manifest(output_dir)
+    except AquachatError:
+        return None
+    return manifest.revision if manifest.source.startswith(f"hub:{repo}@") else None
+
+
+def _commit_of(
+    spec: DatasetSpec, revision: str | None, output_dir: Path, resolve: ResolveRevision
+) -> str:
+    if spec.hub is None:
+        raise ConfigError(
+            f"`{spec.name}` is read from files, and none were named",
+            hint="add `--source PATH`; conversations from the hub are `aquachat prepare smoltalk`",
+        )
+    if revision is None:
+        revision = recorded_revision(output_dir, spec.hub.repo)
+    return resolve(spec.hub.repo, revision)
 
 
 def _inputs_of(
@@ -103,8 +132,10 @@ def _inputs_of(
         source = find_split_files(spec.name, source)
     if isinstance(source, SplitFiles):
         return source.origin, {
-            split: [_file_input(path) for path in paths] for split, paths in source.splits.items()
+            split: [_file_input(path, source.name_of(path)) for path in paths]
+            for split, paths in source.splits.items()
         }
+    assert spec.hub is not None, "checked before its commit was resolved"
     origin = describe_hub(spec.hub, revision)
     return origin, {
         split: [
@@ -117,10 +148,10 @@ def _inputs_of(
     }
 
 
-def _file_input(path: Path) -> RowInput:
+def _file_input(path: Path, name: str) -> RowInput:
     if not path.is_file():
         raise MissingFileError(f"there is no file `{path}`", hint=f"check `ls {path.parent}`")
-    return RowInput(SourceFile(str(path), sha256_of(path)), read_rows(path))
+    return RowInput(SourceFile(name, sha256_of(path), path.stat().st_size), read_rows(path))
 
 
 def _numbered(hub: HubRows, repo: str, part: HubSplit, revision: str | None) -> Iterator[Row]:
@@ -134,6 +165,7 @@ def _install(
     inputs: Mapping[Split, list[RowInput]],
     limits: Mapping[Split, int | None],
     output_dir: Path,
+    commit: str | None,
     progress: Progress | None,
 ) -> PrepareReport:
     questions = EvaluationQuestions()
@@ -149,7 +181,7 @@ def _install(
         ordered: dict[str, SplitReport] = {
             name: reports[name] for name in SPLITS if name in reports
         }
-        report = PrepareReport(spec.name, output_dir, origin, spec.licence, ordered)
+        report = PrepareReport(spec.name, output_dir, origin, spec.licence, ordered, commit)
         write_json(staging / MANIFEST_NAME, report.to_json())
         install_files(staging, output_dir, _stale_files(output_dir, report))
     return report

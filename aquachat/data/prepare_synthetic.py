@@ -93,6 +93,7 @@ def _write_split(
         rows=count,
         rows_read=count,
         sha256=sha256_of(path),
+        num_bytes=path.stat().st_size,
         sources=(SourceFile(f"synthetic/{split}/{seed}"),),
         counts={name: dict(sorted(tally.items())) for name, tally in tallies.items()},
     )

@@ -122,6 +122,7 @@ class SplitWriter:
             rows=self._num_written,
             rows_read=self._num_read,
             sha256=sha256_of(self._path),
+            num_bytes=self._path.stat().st_size,
             sources=tuple(item.source for item in inputs),
             rejected=dict(self._rejected.most_common()),
             flagged=tuple(self._flagged),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from aquachat.data.manifest import (
     SplitReport,
     read_manifest,
 )
-from aquachat.data.sources import DATA_TOML, SplitFiles, find_split_files
+from aquachat.data.sources import DATA_TOML, SplitFiles, check_inside, find_split_files
 from aquachat.data.split_writer import PROGRESS_ROWS, Progress
 from aquachat.errors import ConfigError, DataError, MissingFileError
 from aquachat.files import install_files, sha256_of, staging_directory, write_json, writing
@@ -25,11 +26,14 @@ from aquachat.tasks.row_files import RejectedRow, read_rows
 TEXT_SUFFIXES: Final = (".parquet", ".txt", ".md", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 MISSING_TEXT: Final = "missing_text"
 
+_NOTICE = re.compile(r"(readme|licen[cs]e|notice|copying|manifest|\.)", re.IGNORECASE)
+
 
 def prepare_text(
     source: Literal["hub"] | Path | SplitFiles,
     output_dir: Path,
     *,
+    name: str = TEXT,
     progress: Progress | None = None,
 ) -> PrepareReport:
     """Write a manifest that names the text files of each split, with documents and licences.
@@ -43,7 +47,7 @@ def prepare_text(
     """
     if source == "hub":
         raise ConfigError("text for base training is read from files", hint="use `--source PATH`")
-    files = source if isinstance(source, SplitFiles) else find_text_files(source)
+    files = source if isinstance(source, SplitFiles) else find_text_files(source, name)
     splits: dict[str, SplitReport] = {
         split: _counted(split, paths, progress) for split, paths in files.splits.items() if paths
     }
@@ -51,14 +55,14 @@ def prepare_text(
     for split_report in splits.values():
         licences.update(split_report.counts.get("licence", {}))
     licence = ", ".join(sorted(licences)) or "not stated by the source"
-    report = PrepareReport(TEXT, output_dir, files.origin, licence, splits)
+    report = PrepareReport(name, output_dir, files.origin, licence, splits)
     with writing(output_dir), staging_directory(output_dir, "prepare") as staging:
         write_json(staging / MANIFEST_NAME, report.to_json())
         install_files(staging, output_dir)
     return report
 
 
-def find_text_files(source: Path) -> SplitFiles:
+def find_text_files(source: Path, name: str = TEXT) -> SplitFiles:
     """The text files of a folder with a `data.toml`, a folder, or one file.
 
     Raises:
@@ -76,7 +80,47 @@ def find_text_files(source: Path) -> SplitFiles:
                 hint="name the folder or file that holds the documents with `--source PATH`",
             )
         return SplitFiles(str(source), {"train": files})
-    return find_split_files(TEXT, source)
+    return find_split_files(name, source)
+
+
+def find_bundle_texts(source: Path, origin: str) -> SplitFiles:
+    """The text files of a download or an unpacked bundle, however deep they lie.
+
+    Raises:
+        MissingFileError: there is none.
+    """
+    if source.is_file() or (source / DATA_TOML).is_file():
+        found = find_text_files(source)
+        check_inside(found, source, origin)
+        return SplitFiles(origin, found.splits)
+    files = [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and path.name.endswith(TEXT_SUFFIXES) and not _NOTICE.match(path.name)
+    ]
+    if not files:
+        raise MissingFileError(
+            f"no file in `{origin}` is text ({', '.join(TEXT_SUFFIXES)})",
+            hint="name a file, folder or bundle that holds documents with `--source`",
+        )
+    return SplitFiles(origin, {"train": files})
+
+
+def find_shards(name: str, source: Path, origin: str) -> SplitFiles:
+    """Shards that are here already: all but the last for training, the last one held out.
+
+    Raises:
+        MissingFileError: `source` is no folder with at least two parquet files.
+    """
+    if (source / DATA_TOML).is_file():
+        return find_split_files(name, source)
+    shards = sorted(source.rglob("*.parquet"), key=lambda path: path.name)
+    if len(shards) < 2:
+        raise MissingFileError(
+            f"`{origin}` does not hold shards of {name}: two parquet files or more",
+            hint="name the folder with `shard_00000.parquet` and the others",
+        )
+    return SplitFiles(origin, {"train": shards[:-1], "validation": shards[-1:]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +199,9 @@ def _counted(split: str, paths: list[Path], progress: Progress | None) -> SplitR
         file=None,
         rows=rows,
         rows_read=rows_read,
-        sources=tuple(SourceFile(str(path.absolute()), sha256_of(path)) for path in paths),
+        sources=tuple(
+            SourceFile(str(path.absolute()), sha256_of(path), path.stat().st_size) for path in paths
+        ),
         rejected={MISSING_TEXT: rows_read - rows} if rows_read > rows else {},
         counts={"licence": dict(sorted(licences.items()))} if licences else {},
     )

@@ -50,6 +50,7 @@ class DataFolders:
         )
 
 
+CHAT_SETS = ("chat", "smoltalk", "identity")
 SYNTHETIC = "synthetic"
 DRILLS = "drills"
 
@@ -125,8 +126,8 @@ def conversation_dataset(
         return SyntheticConversations(seed, count, start, dict(recipe.synthetic_tiers))
     if name == DRILLS:
         return DrillConversations(seed, count, start)
-    if name == "chat":
-        rows = load_conversations(folders.data_root / "chat" / "train.jsonl")
+    if name in CHAT_SETS:
+        rows = load_conversations(folders.data_root / name / "train.jsonl")
         return FixedConversations(rows.conversations)
     limit = recipe.aqua_train_examples if name == "aqua" else 0
     split = "validation" if name == "mmlu" else "train"  # MMLU has no training split of its own

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from aquachat.data.manifest import MANIFEST_NAME
 from aquachat.pipeline.context import RunContext
+from aquachat.pipeline.downloads import DownloadDisplay
 from aquachat.pipeline.evaluation import ProgressBar, evaluate_run, sample_answers
 from aquachat.pipeline.names import TRAINING
-from aquachat.pipeline.preparing import prepare_datasets
+from aquachat.pipeline.preparing import expand_names, open_remotes, prepare_datasets
 from aquachat.pipeline.tokenizing import tokenize
 from aquachat.pipeline.training import train_stage
 from aquachat.text.tokenizer import Tokenizer
@@ -44,21 +45,24 @@ class _Pipeline:
         """Make the recipe's data sets ready."""
         recipe, home = self.context.recipe, self.context.home
         wanted = []
-        for name in recipe.prepare.datasets:
+        for name in expand_names(recipe.prepare.datasets, data=self.data):
             is_there = (home.data(name) / MANIFEST_NAME).is_file()
             if is_there and self.data is None and name != "synthetic":
                 self.output.note(f"prepare: {name} is there; `aquachat prepare {name}` renews it")
             else:
                 wanted.append(name)
-        reports = prepare_datasets(
-            wanted,
-            recipe,
-            home,
-            source=None,
-            data=self.data,
-            note=self.output.note,
-            on_done=lambda: None,
-        )
+        with self.output.progress("prepare", len(wanted)) as progress:
+            display = DownloadDisplay(self.output, progress, "prepare", len(wanted))
+            reports = prepare_datasets(
+                wanted,
+                recipe,
+                home,
+                source=None,
+                data=self.data,
+                note=self.output.note,
+                on_done=display.end_set,
+                remotes=open_remotes(home, recipe, display.show),
+            )
         return {"metrics": {f"rows/{r.dataset}": r.num_rows for r in reports}}
 
     def tokenize(self) -> Mapping[str, Any]:

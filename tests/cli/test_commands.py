@@ -124,7 +124,10 @@ def test_flags_win_over_set_over_the_file_over_the_preset(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [
-        (["prepare", "synthetic", "--max-train", "20"], {"datasets"}),
+        (
+            ["prepare", "synthetic", "--max-train", "20"],
+            {"datasets", "files", "downloads"},
+        ),
         (["report", "--run", "whole"], {"run", "markdown", "html"}),
         (["runs"], {"runs"}),
         (

@@ -277,6 +277,9 @@ def test_a_split_that_the_new_source_lacks_does_not_stay_from_the_old_one(tmp_pa
     assert sorted(snapshot(out)) == ["manifest.json", "notes.txt", "rejected.jsonl", "train.jsonl"]
 
 
+COMMIT, LATER = "a" * 40, "b" * 40
+
+
 def test_rows_of_the_hub_are_prepared_like_files(tmp_path: Path) -> None:
     asked: list[tuple[str, str | None, str, str | None]] = []
 
@@ -285,18 +288,63 @@ def test_rows_of_the_hub_are_prepared_like_files(tmp_path: Path) -> None:
         return [row(f"{part.split} {i}?") for i in range(3)]
 
     report = prepare_dataset(
-        "aqua", source="hub", output_dir=tmp_path, revision="abc", max_train=2, hub=hub
+        "aqua",
+        source="hub",
+        output_dir=tmp_path,
+        revision="v1",
+        max_train=2,
+        hub=hub,
+        resolve=lambda repo, revision: {("deepmind/aqua_rat", "v1"): COMMIT}[repo, revision],
     )
     assert sorted(asked) == [
-        ("deepmind/aqua_rat", "raw", split, "abc") for split in ("test", "train", "validation")
+        ("deepmind/aqua_rat", "raw", split, COMMIT) for split in ("test", "train", "validation")
     ]
     assert {name: split.rows for name, split in report.splits.items()} == {
         "train": 2,
         "validation": 3,
         "test": 3,
     }
-    assert report.source == "hub:deepmind/aqua_rat@abc"
+    assert (report.source, report.revision) == (f"hub:deepmind/aqua_rat@{COMMIT}", COMMIT)
     assert report.splits["train"].sources[0].sha256 is None
+    assert read_manifest(tmp_path) == report
+
+
+def test_the_hub_is_read_at_the_recorded_commit_until_another_is_named(tmp_path: Path) -> None:
+    newest = COMMIT
+    asked: list[str | None] = []
+
+    def resolve(repo: str, revision: str | None) -> str:
+        asked.append(revision)
+        return newest if revision in (None, "main") else str(revision)
+
+    def prepare(revision: str | None = None) -> str | None:
+        return prepare_dataset(
+            "aqua",
+            source="hub",
+            output_dir=tmp_path,
+            revision=revision,
+            hub=lambda repo, part, commit: [row(f"{part.split} at {commit}?")],
+            resolve=resolve,
+        ).revision
+
+    assert prepare() == COMMIT
+    newest = LATER
+    assert prepare() == COMMIT
+    assert prepare("main") == LATER
+    assert prepare() == LATER
+    assert asked == [None, COMMIT, "main", LATER]
+    assert "at bbbb" in (tmp_path / "train.jsonl").read_text()
+    files_only = write_rows(tmp_path / "rows.jsonl", row())
+    prepare_dataset("aqua", source=files_only, output_dir=tmp_path)
+    assert read_manifest(tmp_path).revision is None
+    prepare()
+    assert asked[-1] is None
+
+
+def test_a_set_of_files_only_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="read from files") as caught:
+        prepare_dataset("chat", source="hub", output_dir=tmp_path)
+    assert "aquachat prepare smoltalk" in (caught.value.hint or "")
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_old_files(tmp_path: Path) -> None:
@@ -308,8 +356,10 @@ def test_a_hub_that_cannot_be_reached_leaves_the_old_files(tmp_path: Path) -> No
             raise RemoteError("could not reach the hub")
         yield row()
 
-    with pytest.raises(RemoteError):
-        prepare_dataset("aqua", source="hub", output_dir=out, hub=hub)
+    with pytest.raises(RemoteError, match="could not reach the hub"):
+        prepare_dataset(
+            "aqua", source="hub", output_dir=out, hub=hub, resolve=lambda repo, revision: COMMIT
+        )
     assert snapshot(out) == before
 
 
