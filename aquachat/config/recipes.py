@@ -137,6 +137,7 @@ class ChatRecipe(TrainRecipe):
     )
     aqua_train_examples: int = option(0, "AQuA training rows, 0 for all", flag=True)
     aqua_val_examples: int = option(254, "AQuA validation rows for the accuracy", flag=True)
+    calculator: bool = option(True, "Turn arithmetic in AQuA's rationales into calculator calls")
     eval_task: str = option("AQUA", "Task whose accuracy is logged as training goes")
     eval_split: str = option("validation", "Split of that task")
     eval_examples: int = option(254, "Questions in each of those evaluations")
@@ -147,6 +148,7 @@ class ChatRecipe(TrainRecipe):
 class MidRecipe(ChatRecipe):
     """Mid-training on reasoning and chat: `[mid]`."""
 
+    aqua_train_examples: int = option(50_000, "AQuA training rows, 0 for all", flag=True)
     train_on: str = option(
         "all", "Tokens with loss: `assistant` or `all`", choices=("assistant", "all")
     )
