@@ -128,6 +128,9 @@ class ChatRecipe(TrainRecipe):
     max_tokens: int = option(2048, "Longer conversations are cut", flag=True)
     num_epochs: float = option(1.0, "Passes over the mixture, when num_iterations is 0", flag=True)
     mixture: dict[str, float] = option({}, "Sources and their weights")
+    examples_per_epoch: int = option(
+        0, "Conversations in a pass over the mixture, 0 to use up every source at least once"
+    )
     synthetic_tiers: dict[str, float] = option(
         {"one_step": 0.6, "two_three_steps": 0.4}, "Difficulty of synthetic problems"
     )

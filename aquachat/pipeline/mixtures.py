@@ -110,27 +110,108 @@ def make_parts(
             f"`{stage}.mixture` names no data", hint="give it sources and weights in a TOML file"
         )
     return [
-        MixturePart(name, conversation_dataset(name, recipe, stage, seed, folders), weight)
+        MixturePart(name, part_source(name).build(request), weight)
         for name, weight in recipe.mixture.items()
         if weight > 0
+        for request in (PartRequest(name, recipe, stage, seed, folders),)
     ]
 
 
-def conversation_dataset(
-    name: str, recipe: ChatRecipe, stage: str, seed: int, folders: DataFolders
-) -> ConversationDataset:
-    """One part of a mixture: `synthetic`, `drills`, a task's training split, or a chat set."""
-    count, start = recipe.synthetic_rows, stretch_start(stage)
-    if name == SYNTHETIC:
-        return SyntheticConversations(seed, count, start, dict(recipe.synthetic_tiers))
-    if name == DRILLS:
-        return DrillConversations(seed, count, start)
-    if name == "chat":
-        rows = load_conversations(folders.data_root / "chat" / "train.jsonl")
-        return FixedConversations(rows.conversations)
-    limit = recipe.aqua_train_examples if name == "aqua" else 0
-    split = "validation" if name == "mmlu" else "train"  # MMLU has no training split of its own
-    return TaskConversations(folders.task(name, split, seed=seed, max_examples=limit or None), seed)
+@dataclass(frozen=True, slots=True)
+class PartRequest:
+    """A part of a mixture, as a recipe asks for it."""
+
+    name: str
+    recipe: ChatRecipe
+    stage: str
+    seed: int
+    folders: DataFolders
+
+    def prepared_file(self, dataset: str, split: str) -> Path:
+        """The rows of a prepared split."""
+        root = self.folders.aqua_dir if dataset == "aqua" else self.folders.data_root / dataset
+        return root / f"{split}.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class PartSource:
+    """Where the conversations of a part come from."""
+
+    build: Callable[[PartRequest], ConversationDataset]
+    dataset: str | None
+    """The prepared set that is read; None where conversations are generated."""
+    limit: Callable[[ChatRecipe], int] = lambda recipe: 0
+    """The most rows that a recipe takes of it, 0 for all."""
+
+
+def part_source(name: str) -> PartSource:
+    """The source that a name in a mixture stands for: one of `PARTS`, or a task."""
+    known = PARTS.get(name.lower())
+    return PartSource(_task_part, name.lower()) if known is None else known
+
+
+def train_split(request: PartRequest, dataset: str) -> str:
+    """The split a part is trained on.
+
+    MMLU is trained on `auxiliary_train` where that was prepared, and else on its validation split,
+    which has 5 questions a subject: the files that `--data` names often lack the former.
+    """
+    is_small = dataset == "mmlu" and not request.prepared_file(dataset, "train").is_file()
+    return "validation" if is_small else "train"
+
+
+def _synthetic_part(request: PartRequest) -> ConversationDataset:
+    recipe, start = request.recipe, stretch_start(request.stage)
+    tiers = dict(recipe.synthetic_tiers)
+    return SyntheticConversations(request.seed, recipe.synthetic_rows, start, tiers)
+
+
+def _drills_part(request: PartRequest) -> ConversationDataset:
+    start = stretch_start(request.stage)
+    return DrillConversations(request.seed, request.recipe.synthetic_rows, start)
+
+
+def _chat_part(request: PartRequest) -> ConversationDataset:
+    path = request.prepared_file(request.name, "train")
+    if not path.is_file():
+        raise MissingFileError(
+            f"{request.name} is not prepared: there is no `{path}`",
+            hint=f"run `aquachat prepare {request.name}`",
+        )
+    return FixedConversations(load_conversations(path).conversations)
+
+
+def _aqua_part(request: PartRequest) -> ConversationDataset:
+    return TaskConversations(
+        _train_task(request, request.recipe.aqua_train_examples),
+        request.seed,
+        calculator=request.recipe.calculator,
+    )
+
+
+def _task_part(request: PartRequest) -> ConversationDataset:
+    return TaskConversations(_train_task(request, 0), request.seed)
+
+
+def _generated_task_part(request: PartRequest) -> ConversationDataset:
+    return TaskConversations(_train_task(request, request.recipe.synthetic_rows), request.seed)
+
+
+def _train_task(request: PartRequest, limit: int) -> Task:
+    split = train_split(request, request.name.lower())
+    return request.folders.task(request.name, split, seed=request.seed, max_examples=limit or None)
+
+
+PARTS: Mapping[str, PartSource] = {
+    SYNTHETIC: PartSource(_synthetic_part, None),
+    DRILLS: PartSource(_drills_part, None),
+    "spelling": PartSource(_generated_task_part, None),
+    "aqua": PartSource(_aqua_part, "aqua", lambda recipe: recipe.aqua_train_examples),
+    "chat": PartSource(_chat_part, "chat"),
+    "smoltalk": PartSource(_chat_part, "smoltalk"),
+    "identity": PartSource(_chat_part, "identity"),
+}
+"""What a name in a mixture stands for; any other name is a task's, for example `arc-easy`."""
 
 
 def as_document(conversation: Conversation) -> str:

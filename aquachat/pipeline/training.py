@@ -101,7 +101,7 @@ def _validation_conversations(
 ) -> SyntheticConversations | TaskConversations | None:
     if "aqua" in recipe.mixture:
         task = context.folders.task("AQUA", "validation", max_examples=recipe.aqua_val_examples)
-        return TaskConversations(task, seed=0, shuffle_options=False)
+        return TaskConversations(task, seed=0, shuffle_options=False, calculator=recipe.calculator)
     if SYNTHETIC in recipe.mixture or DRILLS in recipe.mixture:
         start = stretch_start("validation")
         return SyntheticConversations(
