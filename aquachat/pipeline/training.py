@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aquachat.config.recipes import ChatRecipe
+from aquachat.data.chat import MixturePart
 from aquachat.data.conversations import TaskConversations, shuffled_options
 from aquachat.errors import MissingFileError
 from aquachat.eval.chat import evaluate_task
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.model.gpt import GPT
 from aquachat.pipeline.context import RunContext
+from aquachat.pipeline.mixture_plan import plan_mixture
 from aquachat.pipeline.mixtures import (
     DRILLS,
     SYNTHETIC,
@@ -28,6 +30,8 @@ from aquachat.train.hooks import Hook
 from aquachat.train.loop import FitResult
 from aquachat.train.stages import origin_of, run_base, run_chat_stage
 
+MANY_EPOCHS = 20
+"""A source that is gone over more often than this is warned about."""
 VALIDATION_PROBLEMS = 200
 """Conversations of the mixture's own kind that `val/loss` is measured on."""
 
@@ -73,9 +77,18 @@ def _train_chat(context: RunContext, stage: str) -> FitResult:
         task = _training_eval_task(context, recipe)
         return [_accuracy_hook(context, recipe, task, engine, renderer)]
 
+    def build_mixture() -> Sequence[MixturePart]:
+        for part in plan_mixture(recipe, stage, context.folders):
+            if part.epochs is not None and part.epochs > MANY_EPOCHS:
+                context.reporter.warn(
+                    f"{stage} goes {part.epochs:,.0f} times over the {part.rows:,} rows of "
+                    f"{part.source}; lower its weight in `{stage}.mixture` or prepare more"
+                )
+        return make_parts(recipe, stage=stage, seed=seed, folders=context.folders)
+
     return run_chat_stage(
         context.session(stage),
-        lambda: make_parts(recipe, stage=stage, seed=seed, folders=context.folders),
+        build_mixture,
         _validation_conversations(context, recipe),
         make_hooks,
     )

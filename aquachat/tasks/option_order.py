@@ -42,10 +42,24 @@ _POINTS_UNCLEARLY = re.compile(
     re.IGNORECASE,
 )
 _MENTION = re.compile(
-    r"\b(?:options?|choices?|answers?|ans)\b[ \t]*(?:is\b)?[ \t:=-]*"
-    r"\(?(?P<letter>[A-Z])\)?(?:(?:,[ ]*|[ ]+(?:and|or)[ ]+)\(?[A-Z]\)?)*"
-    r"(?=[ \t]*(?:[).,:;=\n]|\Z|(?:is|are|and|or|gives?|says?|has|can|must)\b))",
-    re.IGNORECASE,
+    r"""
+    \b (?: options? | choices? | answers? | ans ) \b [ \t]* (?: is\b )? [ \t:=-]*
+    \(? (?P<letter>[A-Z]) \)? (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-Z]\)? )*
+    (?= [ \t]* (?: [).,:;=\n] | \Z | (?: is|are|and|or|gives?|says?|has|can|must ) \b ) )
+    # `the answer must be D, since`, `ans b it is`, `option (C) 20 + 20`. What follows shows that it
+    # is no unknown (`answer b + 2`), no abbreviation (`answer: c. p. = 40`), and no article
+  | \b (?: options? | choices? | (?: answers? | ans ) \b (?: [ ] (?: option | choice ) \b )? )
+    [ \t]* ['\u2019]? [ \t]* (?: (?: is|was | (?:must|should|will|would|has[ ]to)[ ]be ) \b )?
+    [ \t]* [:=.-]? [ \t]* ['\u2018(]? [ ]?
+    (?P<inside> [B-E] | A (?= \)? [ \t]* (?: [0-9(!?'\u2019] | because|since|as[ ]|it[ ]
+        | explanation|alternatively|will|would|should|satisf|meets?\b|fits?\b|works?\b ) ) )
+    (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-E]\)? )*
+    (?! [\w^] | ['\u2019]\w | [ \t]* [-+*/^=<>_] | \.[ ]?[a-z]\b )
+    # `2/5 = 0.4 (d)` at the end
+  | (?: (?<=[0-9%][ ]) | \b(?:be|is|get|choose|none)[ ] ) \([ ]? (?P<last>[A-E]) [ ]?\)
+    (?= [\s.!]* \Z )
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 _BRACKETED = re.compile(r"(?<![^\s])\([A-Z]\)")
 _SINGLE_LETTER = re.compile(r"(?<![A-Za-z'\u2019])[A-Za-z](?![A-Za-z'\u2019])")
@@ -140,7 +154,7 @@ def _relabelled_option(option: str, relabel: Mapping[str, str]) -> str:
 
 def _relabelled_rationale(rationale: str, item: ChoiceItem, relabel: Mapping[str, str]) -> str:
     def substitute(match: re.Match[str]) -> str:
-        offset = match.start("letter") - match.start() if "letter" in match.groupdict() else 0
+        offset = match.start(match.lastgroup) - match.start() if match.lastgroup else 0
         return match[0][:offset] + _relabelled(match[0][offset:], relabel)
 
     rationale = _MENTION.sub(substitute, rationale)
