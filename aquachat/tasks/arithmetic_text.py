@@ -52,7 +52,7 @@ class Claim:
     """What stands to the right of an equals sign: one number, or a fraction of two."""
 
     start: int
-    """Of the number, behind a currency sign."""
+    """Of the number, its sign and its currency included: `$5`, `-$5`."""
     end: int
     number: str
     """Without thousands commas; `3/4` for a fraction."""
@@ -85,18 +85,17 @@ def claim_after(tokens: Sequence[Token], equals: int) -> Claim | None:
     """The number behind the equals sign `tokens[equals]`, if nothing makes more of it."""
     place = equals + 1
     sign = ""
-    start: int | None = None
     while place < len(tokens) and tokens[place].kind in (Kind.CURRENCY, Kind.OPERATOR):
         if tokens[place].kind is Kind.OPERATOR:
             if sign or operator_of(tokens[place]) != "-":
                 return None
-            sign, start = "-", tokens[place].start
+            sign = "-"
         place += 1
     if place == len(tokens) or tokens[place].kind is not Kind.NUMBER:
         return None
+    start = tokens[equals + 1].start
     number = tokens[place]
     digits, end = plain_number(number.text), number.end
-    start = number.start if start is None or tokens[place - 1].kind is Kind.CURRENCY else start
     place += 1
     if is_fraction(tokens, place - 1):
         digits += f"/{plain_number(tokens[place + 1].text)}"
@@ -106,10 +105,8 @@ def claim_after(tokens: Sequence[Token], equals: int) -> Claim | None:
     place += is_percent
     if not may_end(tokens, place):
         return None
-    is_certain = not goes_on(tokens, place)
+    is_certain = not goes_on(tokens, place, is_decimal="." in digits)
     approximate = tokens[equals].text != "="
-    if sign and start == number.start:
-        return None  # `-$5`: the sign would stay before the call
     return Claim(start, end, sign + digits, is_percent, approximate, is_certain)
 
 

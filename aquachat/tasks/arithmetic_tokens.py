@@ -13,7 +13,7 @@ _KINDS = re.compile(
   | (?P<equals> = | ≈ | ≅ )
   | (?P<number> [0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}(?![0-9]|,[0-9])(?:\.[0-9]+)?
               | [0-9]+(?:\.[0-9]+)? | (?<![0-9A-Za-z)])\.[0-9]+ )
-  | (?P<times> (?<=[0-9)\]%])[ \t]*[xX](?=[ \t]*[(\[$.0-9]) )
+  | (?P<times> (?: (?<=[0-9)\]%]) | (?<=[A-Za-z]{2}) ) [ \t]*[xX](?=[ \t]*[(\[$.0-9]) )
   | (?P<operator> \*\* | [-+*/^\u00d7\u00f7\u2212\u2013\u00b7\u22c5\u2217\u2219\u2022\u2044\u2215] )
   | (?P<open> [(\[{] )
   | (?P<close> [)\]}] )
@@ -136,16 +136,20 @@ def is_part(tokens: Sequence[Token], first: int) -> bool:
     )
 
 
-def goes_on(tokens: Sequence[Token], place: int) -> bool:
-    """Whether a number before `tokens[place]` may not be all: `7 1/2`, `5 and 2/3`, `999...`."""
+def goes_on(tokens: Sequence[Token], place: int, *, is_decimal: bool) -> bool:
+    """Whether a number before `tokens[place]` may not be all: `7 1/2`, `5 and 2/3`, `999...`.
+
+    Dots after decimals are another matter: `3.14...` is 3.14 cut off.
+    """
     if place == len(tokens) or tokens[place].starts_line:
         return False
     following = tokens[place + 1] if place + 1 < len(tokens) else None
     if tokens[place].text.lower() == "and":
         return following is not None and following.kind is Kind.NUMBER
-    if tokens[place].text == ".":
-        return following is not None and following.text == "." and not following.spaced
-    return tokens[place].kind is Kind.NUMBER or tokens[place].text == "…"
+    are_dots = tokens[place].text == "." and following is not None and following.text == "."
+    if are_dots or tokens[place].text == "…":
+        return not is_decimal
+    return tokens[place].kind is Kind.NUMBER
 
 
 def may_begin(tokens: Sequence[Token], first: int) -> bool:
