@@ -44,7 +44,7 @@ _POINTS_UNCLEARLY = re.compile(
 _IN_WORDS = r"""
     \b (?: options? | choices? | answers? | ans ) \b [ \t]* (?: is\b )? [ \t:=-]*
     \(? (?P<letter>[A-Z]) \)? (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-Z]\)? )*
-    (?! \.[ ]?[a-z]\b )
+    (?! \.[ ]?[a-z] (?: \. | [ ]?= ) )
     (?= [ \t]* (?: [).,:;=\n] | \Z | (?: is|are|and|or|gives?|says?|has|can|must ) \b ) )
     # `the answer must be D, since`, `ans b it is`, `option (C) 20 + 20`. What follows shows that it
     # is no unknown (`answer b + 2`), no abbreviation (`answer: c. p. = 40`), and no article
@@ -54,7 +54,7 @@ _IN_WORDS = r"""
     (?P<inside> [B-E] | A (?= \)? [ \t]* (?: [0-9(!?'\u2019] | because|since|as[ ]|it[ ]
         | explanation|alternatively|will|would|should|satisf|meets?\b|fits?\b|works?\b ) ) )
     (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-E]\)? )*
-    (?! [\w^] | ['\u2019]\w | [ \t]* [-+*/^=<>_] | \.[ ]?[a-z]\b )
+    (?! [\w^] | ['\u2019]\w | [ \t]* [-+*/^=<>_] | \.[ ]?[a-z](?:\.|[ ]?=) )
     # `2/5 = 0.4 (d)` at the end
   | (?: (?<=[0-9%][ ]) | \b(?:be|is|get|choose|none)[ ] ) \([ ]? (?P<last>[A-E]) [ ]?\)
     (?= [\s.!]* \Z )
