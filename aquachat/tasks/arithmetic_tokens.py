@@ -123,8 +123,11 @@ def ends_number(tokens: Sequence[Token], first: int) -> bool:
     if first == 0 or tokens[first].starts_line:
         return False
     before = tokens[first - 1]
-    is_and = before.text.lower() == "and" and first > 1
-    return before.kind is Kind.NUMBER or (is_and and tokens[first - 2].kind is Kind.NUMBER)
+    if before.kind is Kind.NUMBER:
+        return True
+    is_and = before.text.lower() == "and" and first > 1 and tokens[first - 2].kind is Kind.NUMBER
+    is_proper = is_fraction(tokens, first) and int(tokens[first].text) < int(tokens[first + 2].text)
+    return is_and and is_proper
 
 
 def is_part(tokens: Sequence[Token], first: int) -> bool:
