@@ -16,9 +16,9 @@ has to be exact. `25%` may mean 25 or 0.25.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 
@@ -30,7 +30,6 @@ from aquachat.text.calculator import evaluate_exactly, format_number
 
 _HALF = Fraction(1, 2)
 _CALL_MARK = "<<"
-_SUM = re.compile(r"[+-]")
 
 
 class Verdict(StrEnum):
@@ -95,8 +94,12 @@ class StepCounts:
         """Steps that get a call."""
         return self.exact + self.rounded
 
+    def __add__(self, other: StepCounts) -> StepCounts:
+        mine, others = astuple(self), astuple(other)
+        return StepCounts(*(a + b for a, b in zip(mine, others, strict=True)))
+
     def to_json(self) -> dict[str, int]:
-        """What the manifest of a prepared set holds."""
+        """The counts by name, for example for a manifest."""
         return {
             "rationales": self.rationales,
             "rationales_with_step": self.with_step,
@@ -135,15 +138,14 @@ def with_calls(item: ChoiceItem) -> ChoiceItem:
 
 def count_steps(rationales: Iterable[str]) -> StepCounts:
     """How many steps the rationales hold, and what the calculator says of them."""
-    totals = dict.fromkeys(("rationales", "with_step", "with_call", *Verdict), 0)
-    for rationale in rationales:
-        steps = find_steps(rationale)
-        totals["rationales"] += 1
-        totals["with_step"] += bool(steps)
-        totals["with_call"] += any(step.has_call for step in steps)
-        for step in steps:
-            totals[step.verdict] += 1
-    return StepCounts(**{str(name): count for name, count in totals.items()})
+    return sum((_counts(find_steps(rationale)) for rationale in rationales), StepCounts())
+
+
+def _counts(steps: Sequence[Step]) -> StepCounts:
+    """Of one rationale."""
+    by_verdict = Counter(step.verdict.value for step in steps)
+    has_call = any(step.has_call for step in steps)
+    return StepCounts(1, int(bool(steps)), int(has_call), **by_verdict)
 
 
 def _steps(text: str) -> Iterator[Step]:
