@@ -18,6 +18,8 @@ from aquachat.pipeline.mixtures import (
 )
 from aquachat.train.schedule import chat_steps
 
+MANY_EPOCHS = 20
+"""A source that is gone over more often than this is warned about."""
 COLUMNS = ("source", "rows", "share", "examples", "epochs")
 NOT_PREPARED = "not prepared"
 
@@ -70,6 +72,16 @@ def plan_mixture(recipe: ChatRecipe, stage: str, folders: DataFolders) -> list[P
             None if num_examples is None or size is None else use[name].epochs,
         )
         for name, size, share in zip(weights, rows, mixture.shares, strict=True)
+    ]
+
+
+def many_epochs_warnings(plan: Sequence[PlannedPart], stage: str) -> list[str]:
+    """A sentence for each source that is gone over so often that it would be learned by heart."""
+    return [
+        f"{stage} goes {part.epochs:,.0f} times over the {part.rows:,} rows of {part.source}; lower "
+        f"its weight in `{stage}.mixture`, or prepare more rows"
+        for part in plan
+        if part.epochs is not None and part.epochs > MANY_EPOCHS
     ]
 
 

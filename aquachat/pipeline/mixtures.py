@@ -128,9 +128,11 @@ class PartRequest:
     folders: DataFolders
 
     def prepared_file(self, dataset: str, split: str) -> Path:
-        """The rows of a prepared split."""
+        """The rows of a prepared split; of AQuA also DeepMind's own file."""
         root = self.folders.aqua_dir if dataset == "aqua" else self.folders.data_root / dataset
-        return root / f"{split}.jsonl"
+        prepared, original = root / f"{split}.jsonl", root / f"{split}.json"
+        is_original = dataset == "aqua" and original.is_file() and not prepared.is_file()
+        return original if is_original else prepared
 
 
 @dataclass(frozen=True, slots=True)

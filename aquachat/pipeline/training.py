@@ -12,7 +12,7 @@ from aquachat.eval.chat import evaluate_task
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.model.gpt import GPT
 from aquachat.pipeline.context import RunContext
-from aquachat.pipeline.mixture_plan import plan_mixture
+from aquachat.pipeline.mixture_plan import many_epochs_warnings, plan_mixture
 from aquachat.pipeline.mixtures import (
     DRILLS,
     SYNTHETIC,
@@ -30,8 +30,6 @@ from aquachat.train.hooks import Hook
 from aquachat.train.loop import FitResult
 from aquachat.train.stages import origin_of, run_base, run_chat_stage
 
-MANY_EPOCHS = 20
-"""A source that is gone over more often than this is warned about."""
 VALIDATION_PROBLEMS = 200
 """Conversations of the mixture's own kind that `val/loss` is measured on."""
 
@@ -78,12 +76,9 @@ def _train_chat(context: RunContext, stage: str) -> FitResult:
         return [_accuracy_hook(context, recipe, task, engine, renderer)]
 
     def build_mixture() -> Sequence[MixturePart]:
-        for part in plan_mixture(recipe, stage, context.folders):
-            if part.epochs is not None and part.epochs > MANY_EPOCHS:
-                context.reporter.warn(
-                    f"{stage} goes {part.epochs:,.0f} times over the {part.rows:,} rows of "
-                    f"{part.source}; lower its weight in `{stage}.mixture` or prepare more"
-                )
+        plan = plan_mixture(recipe, stage, context.folders)
+        for warning in many_epochs_warnings(plan, stage):
+            context.reporter.warn(warning)
         return make_parts(recipe, stage=stage, seed=seed, folders=context.folders)
 
     return run_chat_stage(

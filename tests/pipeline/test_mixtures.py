@@ -12,7 +12,7 @@ from aquachat.config.recipes import ChatRecipe, MidRecipe, SftRecipe
 from aquachat.config.resolve import preset_layers, preset_names, resolve
 from aquachat.data.mixture import Mixture
 from aquachat.errors import AquachatError, ConfigError, MissingFileError
-from aquachat.pipeline.mixture_plan import NOT_PREPARED, plan_mixture
+from aquachat.pipeline.mixture_plan import NOT_PREPARED, many_epochs_warnings, plan_mixture
 from aquachat.pipeline.mixtures import (
     PARTS,
     DataFolders,
@@ -130,6 +130,27 @@ def test_a_plan_reads_the_rows_of_the_manifest_rather_than_the_file(folders: Dat
     (folders.data_root / "chat" / "manifest.json").write_text("{")
     (chat,) = plan_mixture(SftRecipe(mixture={"chat": 1.0}), "sft", folders)
     assert chat.rows == 3
+
+
+def test_deepminds_own_file_is_counted_where_it_is_what_is_read(folders: DataFolders) -> None:
+    write_rows(folders.aqua_dir, "train", AQUA_ROW, 5)
+    (folders.aqua_dir / "train.jsonl").rename(folders.aqua_dir / "train.json")
+    recipe = SftRecipe(mixture={"aqua": 1.0})
+    (aqua,) = plan_mixture(recipe, "sft", folders)
+    (part,) = make_parts(recipe, stage="sft", seed=0, folders=folders)
+    assert aqua.rows == len(part.dataset) == 5
+
+
+def test_a_source_that_would_be_learned_by_heart_is_warned_about(folders: DataFolders) -> None:
+    write_rows(folders.data_root / "mmlu", "validation", MMLU_ROW, 2)
+    write_rows(folders.aqua_dir, "train", AQUA_ROW, 40)
+    recipe = MidRecipe(
+        mixture={"mmlu": 1.0, "aqua": 9.0}, examples_per_step=10, examples_per_epoch=500
+    )
+    assert many_epochs_warnings(plan_mixture(recipe, "mid", folders), "mid") == [
+        "mid goes 25 times over the 2 rows of mmlu; lower its weight in `mid.mixture`, or prepare "
+        "more rows"
+    ]
 
 
 def test_a_pass_has_the_length_the_recipe_gives_it_or_uses_every_source_up() -> None:

@@ -43,3 +43,14 @@ def test_a_file_that_is_not_there_ends_with_a_sentence(
     assert main([]) == 2
     assert main([str(tmp_path / "none.jsonl")]) == 1
     assert "none.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_the_page_about_mixtures_has_the_table_that_is_printed(
+    real_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ("aqua/dev.json", "aqua/flan_cot_train.jsonl", "mathqa/mathqa_dev_test.jsonl")
+    assert main([str(real_data / file) for file in files]) == 0
+    printed = capsys.readouterr().out.splitlines()[2:]
+    page = (Path(__file__).parents[2] / "docs" / "mixtures.md").read_text("utf-8")
+    assert "\n".join(printed) in page
