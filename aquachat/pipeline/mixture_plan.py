@@ -78,8 +78,8 @@ def plan_mixture(recipe: ChatRecipe, stage: str, folders: DataFolders) -> list[P
 def many_epochs_warnings(plan: Sequence[PlannedPart], stage: str) -> list[str]:
     """A sentence for each source that is gone over so often that it would be learned by heart."""
     return [
-        f"{stage} goes {part.epochs:,.0f} times over the {part.rows:,} rows of {part.source}; lower "
-        f"its weight in `{stage}.mixture`, or prepare more rows"
+        f"{stage} goes {part.epochs:,.0f} times over the {part.rows:,} rows of {part.source}; "
+        f"lower its weight in `{stage}.mixture`, or prepare more rows"
         for part in plan
         if part.epochs is not None and part.epochs > MANY_EPOCHS
     ]
