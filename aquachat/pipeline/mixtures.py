@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aquachat.config.recipes import ChatRecipe
-from aquachat.data.chat import ConversationDataset, MixturePart
 from aquachat.data.conversations import FixedConversations, TaskConversations
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.paths import Home
@@ -20,6 +19,7 @@ from aquachat.tasks.synthetic import generate_documents, generate_drills, genera
 from aquachat.text.conversation import Conversation, PartKind
 
 if TYPE_CHECKING:
+    from aquachat.data.chat import ConversationDataset, MixturePart
     from aquachat.data.text_documents import TextSet
 
 PROBLEM_STRIDE = 10_000_000
@@ -105,6 +105,8 @@ def make_parts(
         ConfigError: a part has no such name, or the mixture is empty.
         MissingFileError: a part was not prepared.
     """
+    from aquachat.data.chat import MixturePart  # loads torch, which a dry run does without
+
     if not recipe.mixture:
         raise ConfigError(
             f"`{stage}.mixture` names no data", hint="give it sources and weights in a TOML file"
