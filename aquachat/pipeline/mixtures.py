@@ -111,11 +111,11 @@ def make_parts(
         raise ConfigError(
             f"`{stage}.mixture` names no data", hint="give it sources and weights in a TOML file"
         )
+    weights = {name: weight for name, weight in recipe.mixture.items() if weight > 0}
+    requests = [PartRequest(name, recipe, stage, seed, folders) for name in weights]
     return [
-        MixturePart(name, part_source(name).build(request), weight)
-        for name, weight in recipe.mixture.items()
-        if weight > 0
-        for request in (PartRequest(name, recipe, stage, seed, folders),)
+        MixturePart(asked.name, part_source(asked.name).build(asked), weights[asked.name])
+        for asked in requests
     ]
 
 

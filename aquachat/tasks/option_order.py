@@ -49,8 +49,8 @@ _IN_WORDS = r"""
     # `the answer must be D, since`, `ans b it is`, `option (C) 20 + 20`. What follows shows that it
     # is no unknown (`answer b + 2`), no abbreviation (`answer: c. p. = 40`), and no article
   | \b (?: options? | choices? | (?: answers? | ans ) \b (?: [ ] (?: option | choice ) \b )? )
-    [ \t]* ['\u2019]? [ \t]* (?: (?: is|was | (?:must|should|will|would|has[ ]to)[ ]be ) \b )?
-    [ \t]* [:=.-]? [ \t]* ['\u2018(]? [ ]?
+    [ \t]? ['\u2019]? [ \t]? (?: (?: is|was | (?:must|should|will|would|has[ ]to)[ ]be ) \b )?
+    [ \t]{0,2} [:=.-]? [ \t]{0,2} ['\u2018(]? [ ]?
     (?P<inside> [B-E] | A (?= \)? [ \t]* (?: [0-9(!?'\u2019] | because|since|as[ ]|it[ ]
         | explanation|alternatively|will|would|should|satisf|meets?\b|fits?\b|works?\b ) ) )
     (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-E]\)? )*

@@ -139,3 +139,19 @@ def test_articles_and_names_in_the_rationale_stay() -> None:
     assert rotate(_item("1", "2", "3", rationale=text), 1).rationale == text
     named = _item("1", "2", question="A and B walk.", rationale="First (B) stops.")
     assert rotate(named, 1).rationale == "First (B) stops."
+
+
+def test_long_hostile_rationales_are_relabelled_quickly() -> None:
+    units = (
+        " ",
+        "answer ",
+        "answer is",
+        "option a, ",
+        "(",
+        "answer: ",
+        "answer" + " " * 50,
+        "a and ",
+    )
+    for unit in units:
+        text = f"answer{unit * 3_000}x\nThen 2 + 2 is 4 and we are done."
+        assert len(rotate(_item("1", "2", "3", rationale=text), 1).rationale) == len(text)
