@@ -35,6 +35,7 @@ from aquachat.paths import check_name
 
 PANEL = "Pipeline"
 DEFAULT_PRESET = "tiny"
+MIXTURE_STAGES = ("mid", "sft")
 NEXT = {
     "base": "aquachat train mid --run {run}",
     "mid": "aquachat train sft --run {run}",
@@ -236,7 +237,8 @@ def _train(command: Command, stage: str) -> None:
     resolved = resolve_recipe(command, recorded=recorded)
     recipe = with_names(resolved.recipe, settings["preset"] or "default")
     if settings["dry_run"]:
-        return show_recipe(command, resolved, {"run": run, "stage": stage})
+        mixtures = [stage] if stage in MIXTURE_STAGES else []
+        return show_recipe(command, resolved, {"run": run, "stage": stage}, mixtures=mixtures)
     from aquachat.pipeline.training import train_stage
 
     context = open_context(command, recipe, run)
@@ -404,7 +406,9 @@ def _run(command: Command) -> None:
     resolved = resolve_recipe(command, with_data=settings["data"] is not None, preset=preset)
     recipe = with_names(resolved.recipe, name)
     if settings["dry_run"]:
-        return show_recipe(command, resolved, {"run": name, "stages": ", ".join(stages)})
+        mixtures = [stage for stage in MIXTURE_STAGES if stage in stages]
+        about = {"run": name, "stages": ", ".join(stages)}
+        return show_recipe(command, resolved, about, mixtures=mixtures)
     from aquachat.cli.summary import print_summary
 
     if settings["data"] is not None:

@@ -135,6 +135,9 @@ class ChatRecipe(TrainRecipe):
     max_tokens: int = option(2048, "Longer conversations are cut", flag=True)
     num_epochs: float = option(1.0, "Passes over the mixture, when num_iterations is 0", flag=True)
     mixture: dict[str, float] = option({}, "Sources and their weights")
+    examples_per_epoch: int = option(
+        0, "Conversations in a pass over the mixture, 0 to use up every source at least once"
+    )
     synthetic_tiers: dict[str, float] = option(
         {"one_step": 0.6, "two_three_steps": 0.4}, "Difficulty of synthetic problems"
     )
@@ -144,6 +147,7 @@ class ChatRecipe(TrainRecipe):
     )
     aqua_train_examples: int = option(0, "AQuA training rows, 0 for all", flag=True)
     aqua_val_examples: int = option(254, "AQuA validation rows for the accuracy", flag=True)
+    calculator: bool = option(True, "Turn arithmetic in AQuA's rationales into calculator calls")
     eval_task: str = option("AQUA", "Task whose accuracy is logged as training goes")
     eval_split: str = option("validation", "Split of that task")
     eval_examples: int = option(254, "Questions in each of those evaluations")
@@ -154,6 +158,7 @@ class ChatRecipe(TrainRecipe):
 class MidRecipe(ChatRecipe):
     """Mid-training on reasoning and chat: `[mid]`."""
 
+    aqua_train_examples: int = option(50_000, "AQuA training rows, 0 for all", flag=True)
     train_on: str = option(
         "all", "Tokens with loss: `assistant` or `all`", choices=("assistant", "all")
     )

@@ -41,13 +41,28 @@ _POINTS_UNCLEARLY = re.compile(
     r" (?:options?|choices?|answers?)",
     re.IGNORECASE,
 )
-_MENTION = re.compile(
-    r"\b(?:options?|choices?|answers?|ans)\b[ \t]*(?:is\b)?[ \t:=-]*"
-    r"\(?(?P<letter>[A-Z])\)?(?:(?:,[ ]*|[ ]+(?:and|or)[ ]+)\(?[A-Z]\)?)*"
-    r"(?=[ \t]*(?:[).,:;=\n]|\Z|(?:is|are|and|or|gives?|says?|has|can|must)\b))",
-    re.IGNORECASE,
+_IN_WORDS = r"""
+    \b (?: options? | choices? | answers? | ans ) \b [ \t]* (?: is\b )? [ \t:=-]*
+    \(? (?P<letter>[A-Z]) \)? (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-Z]\)? )*
+    (?! \.[ ]?[a-z] (?: \. | [ ]?= ) )
+    (?= [ \t]* (?: [).,:;=\n] | \Z | (?: is|are|and|or|gives?|says?|has|can|must ) \b ) )
+    # `the answer must be D, since`, `ans b it is`, `option (C) 20 + 20`. What follows shows that it
+    # is no unknown (`answer b + 2`), no abbreviation (`answer: c. p. = 40`), and no article
+  | \b (?: options? | choices? | (?: answers? | ans ) \b (?: [ ] (?: option | choice ) \b )? )
+    [ \t]? ['\u2019]? [ \t]? (?: (?: is|was | (?:must|should|will|would|has[ ]to)[ ]be ) \b )?
+    [ \t]{0,2} [:=.-]? [ \t]{0,2} ['\u2018(]? [ ]?
+    (?P<inside> [B-E] | A (?= \)? [ \t]* (?: [0-9(!?'\u2019] | because|since|as[ ]|it[ ]
+        | explanation|alternatively|will|would|should|satisf|meets?\b|fits?\b|works?\b ) ) )
+    (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-E]\)? )*
+    (?! [\w^] | ['\u2019]\w | [ \t]* [-+*/^=<>_] | \.[ ]?[a-z](?:\.|[ ]?=) )
+    # `2/5 = 0.4 (d)` at the end
+  | (?: (?<=[0-9%][ ]) | \b(?:be|is|get|choose|none)[ ] ) \([ ]? (?P<last>[A-E]) [ ]?\)
+    (?= [\s.!]* \Z )
+    """
+_MENTION = re.compile(_IN_WORDS, re.VERBOSE | re.IGNORECASE)
+_MENTION_OR_BRACKETED = re.compile(
+    rf"{_IN_WORDS} | (?<![^\s]) \( (?P<bracketed>(?-i:[A-Z])) \)", re.VERBOSE | re.IGNORECASE
 )
-_BRACKETED = re.compile(r"(?<![^\s])\([A-Z]\)")
 _SINGLE_LETTER = re.compile(r"(?<![A-Za-z'\u2019])[A-Za-z](?![A-Za-z'\u2019])")
 
 
@@ -140,13 +155,12 @@ def _relabelled_option(option: str, relabel: Mapping[str, str]) -> str:
 
 def _relabelled_rationale(rationale: str, item: ChoiceItem, relabel: Mapping[str, str]) -> str:
     def substitute(match: re.Match[str]) -> str:
-        offset = match.start("letter") - match.start() if "letter" in match.groupdict() else 0
+        offset = match.start(match.lastgroup) - match.start() if match.lastgroup else 0
         return match[0][:offset] + _relabelled(match[0][offset:], relabel)
 
-    rationale = _MENTION.sub(substitute, rationale)
-    if not _letters_in_use(item):
-        rationale = _BRACKETED.sub(substitute, rationale)
-    return rationale
+    # One pass, or a letter would be moved twice.
+    pattern = _MENTION if _letters_in_use(item) else _MENTION_OR_BRACKETED
+    return pattern.sub(substitute, rationale)
 
 
 def _relabelled(text: str, relabel: Mapping[str, str]) -> str:

@@ -41,7 +41,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec("GSM8K", "gsm8k", ("test", "train")),
         TaskSpec("ARC-EASY", "arc-easy", ("test", "validation", "train"), read_arc_row),
         TaskSpec("ARC-CHALLENGE", "arc-challenge", ("test", "validation", "train"), read_arc_row),
-        TaskSpec("MMLU", "mmlu", ("test", "validation"), read_mmlu_row),
+        TaskSpec("MMLU", "mmlu", ("test", "validation", "train"), read_mmlu_row),
         TaskSpec("HUMANEVAL", "humaneval", ("test",)),
         TaskSpec("SPELLING", "spelling", SPELLING_SPLITS),
         TaskSpec(

@@ -21,6 +21,7 @@ from aquachat.track.report_tables import (
     comparison_table,
     group_tables,
     letter_table,
+    mixture_tables,
     stage_table,
     summary_tables,
 )
@@ -84,6 +85,7 @@ def report_tables(data: ReportData) -> list[Table]:
         *group_tables(data, ("num_steps", "tier", "family", "category")),
         at_k_table(data),
         letter_table(data),
+        *mixture_tables(data),
     ]
     return [table for table in found if table is not None]
 
