@@ -7,7 +7,6 @@ right. The score is the mean over tasks (Li et al. 2024, DataComp-LM, arXiv:2406
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,4 +129,3 @@ class CentredScore:
             "absent": list(self.absent),
             "tasks": {task.name: task.to_json() for task in self.tasks},
         }
-

@@ -203,9 +203,7 @@ def _score(
             progress(task.label, num_scored * len(questions) // len(requests), len(questions))
 
     scores = iter(scorer.score(requests, report))
-    return [
-        [score for _ in question.requests for score in next(scores)] for question in questions
-    ]
+    return [[score for _ in question.requests for score in next(scores)] for question in questions]
 
 
 def likeliest_option(options: Sequence[ContinuationScore]) -> int:
@@ -233,15 +231,17 @@ def _prediction(
     question: CoreQuestion,
     options: Sequence[ContinuationScore],
 ) -> Prediction:
+    choices: tuple[str, ...] = ()
+    probabilities: dict[str, float] | None = None
     if task.kind is TaskKind.LANGUAGE_MODELING:
         (only,) = options
         correct, gold = only.is_greedy, item.continuations[0]
-        reply, choices, probabilities = tokenizer.decode(only.greedy).strip(), (), None
+        reply = tokenizer.decode(only.greedy).strip()
         answer = gold if correct else reply
     else:
         chosen = likeliest_option(options)
-        correct, choices = chosen == item.gold, tuple(LETTERS[: len(options)])
-        gold, answer = choices[item.gold], choices[chosen]
+        choices = tuple(LETTERS[: len(options)])
+        correct, gold, answer = chosen == item.gold, choices[item.gold], choices[chosen]
         reply = (item.contexts if task.kind is TaskKind.SCHEMA else item.continuations)[chosen]
         probabilities = dict(zip(choices, _shares(options), strict=True))
     return Prediction(

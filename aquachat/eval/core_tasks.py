@@ -174,9 +174,7 @@ def _baseline(percent: str, label: str, path: Path) -> float:
     return value
 
 
-def _task(
-    entry: object, directory: Path, baselines: Mapping[str, float], path: Path
-) -> CoreTask:
+def _task(entry: object, directory: Path, baselines: Mapping[str, float], path: Path) -> CoreTask:
     try:
         assert isinstance(entry, dict)
         label, uri = entry["label"], entry["dataset_uri"]

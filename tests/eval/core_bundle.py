@@ -124,5 +124,3 @@ class KnowingScorer:
         if on_scored is not None:
             on_scored(len(requests))
         return found
-
-

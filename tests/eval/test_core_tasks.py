@@ -70,7 +70,9 @@ def test_a_bad_line_is_named_and_stops(tmp_path: Path, line: str, reason: str) -
     task = task_named(write_bundle(tmp_path), "capitals")
     with task.file.open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(DataError, match=f"line 13 of `.*capitals.jsonl` is a row {reason}") as found:
+    with pytest.raises(
+        DataError, match=f"line 13 of `.*capitals.jsonl` is a row {reason}"
+    ) as found:
         read_items(task)
     assert "aquachat prepare core" in (found.value.hint or "")
 
