@@ -38,6 +38,7 @@ class CentredTask:
     """What guessing scores, from 0 to 1."""
     num_examples: int
     protocol: str
+    split: str = ""
 
     @property
     def centred(self) -> float:
@@ -59,6 +60,7 @@ class CentredTask:
             "centred": self.centred,
             "num_examples": self.num_examples,
             "protocol": self.protocol,
+            "split": self.split,
         }
 
 

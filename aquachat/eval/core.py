@@ -6,15 +6,16 @@ A score over fewer than all tasks is another quantity and has another name.
 
 from __future__ import annotations
 
+import difflib
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
-from aquachat.errors import MissingFileError
+from aquachat.errors import ConfigError, MissingFileError
 from aquachat.eval.centred import CentredScore, CentredTask
 from aquachat.eval.core_prompts import CoreQuestion, PromptMaker, PromptTokenizer
 from aquachat.eval.core_tasks import (
@@ -85,16 +86,6 @@ class CoreTaskResult:
             CORE_PROTOCOL,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """An entry of `results`, without stage and checkpoint, which only the caller knows."""
-        document = self.result.to_json()
-        document["baselines"] = {**document["baselines"], "guessing": self.task.baseline}
-        return document | {
-            "centred": self.centred_task.centred,
-            "kind": str(self.task.kind),
-            "num_fewshot": self.task.num_fewshot,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class CoreResult:
@@ -115,6 +106,7 @@ def evaluate_core(
     tokenizer: CoreTokenizer,
     directory: Path,
     *,
+    label: str | None = None,
     max_examples: int | None = None,
     world: World | None = None,
     progress: Progress | None = None,
@@ -125,6 +117,7 @@ def evaluate_core(
         scorer: the model.
         tokenizer: the model's.
         directory: the bundle: `core.yaml`, `eval_meta_data.csv`, `eval_data/`.
+        label: ask this task alone; None for all.
         max_examples: of each task, the same ones every time; None for all.
         world: the processes; None for this one alone.
         progress: called as questions are scored.
@@ -132,12 +125,15 @@ def evaluate_core(
     Raises:
         MissingFileError: there is no bundle, or it has the rows of no task.
         DataError: a file of it cannot be used.
+        ConfigError: no task has that label.
     """
     tasks = read_tasks(directory)
-    present = [task for task in tasks if task.is_present]
+    asked = tasks if label is None else [_task_of(label, tasks)]
+    present = [task for task in asked if task.is_present]
     if not present:
         raise MissingFileError(
-            f"`{directory / ROWS_DIR}` has the rows of none of the {len(tasks)} tasks of CORE",
+            f"`{directory / ROWS_DIR}` has no rows of "
+            f"{'any task of CORE' if label is None else f'`{label}`'}",
             hint=PREPARE_HINT,
         )
     return CoreResult(
@@ -153,8 +149,18 @@ def evaluate_core(
             )
             for task in present
         ),
-        tuple(task.label for task in tasks if not task.is_present),
+        tuple(task.label for task in tasks if task not in present),
     )
+
+
+def _task_of(label: str, tasks: Sequence[CoreTask]) -> CoreTask:
+    found = {task.label: task for task in tasks}
+    if label not in found:
+        closest = difflib.get_close_matches(label, found, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"CORE has no task `{label}`", hint=f"did you mean `--task CORE/{closest[0]}`?"
+        )
+    return found[label]
 
 
 def evaluate_core_task(
