@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from aquachat.errors import MissingFileError
+from aquachat.errors import ConfigError, MissingFileError
 from aquachat.eval.core import evaluate_core, evaluate_core_task, likeliest_option
 from aquachat.eval.core_prompts import PromptMaker
 from aquachat.eval.core_tasks import read_items, read_tasks
@@ -75,7 +75,7 @@ def test_absent_tasks_are_named_and_the_score_is_not_called_core(bundle: Path) -
 
 def test_no_task_present_is_an_error(tmp_path: Path) -> None:
     directory = write_bundle(tmp_path, rows={})
-    with pytest.raises(MissingFileError, match="the rows of none of the 4 tasks") as found:
+    with pytest.raises(MissingFileError, match="has no rows of any task of CORE") as found:
         evaluate_core(make_scorer(small_model()), TOKENIZER, directory)
     assert found.value.hint == "run `aquachat prepare core`"
 
@@ -173,12 +173,25 @@ def test_predictions_on_disk_give_the_figures_again(bundle: Path, tmp_path: Path
     assert again.to_json() == result.to_json()
 
 
-def test_an_entry_says_what_was_asked_and_what_guessing_gives(bundle: Path) -> None:
+def test_a_part_of_the_score_says_what_guessing_gives(bundle: Path) -> None:
     scorer = KnowingScorer(bundle, lambda gold, count: gold)
-    entry = evaluate_core(scorer, TOKENIZER, bundle).tasks[0].to_json()
+    result = evaluate_core(scorer, TOKENIZER, bundle)
+    entry = result.tasks[0].result.to_json()
     assert (entry["task"], entry["split"], entry["protocol"]) == ("CORE", "capitals", "core")
-    assert (entry["num_fewshot"], entry["kind"], entry["centred"]) == (3, "multiple_choice", 1.0)
-    assert entry["baselines"] == {"chance": 0.25, "majority_letter": 0.25, "guessing": 0.25}
+    assert result.score.to_json()["tasks"]["pronouns"] == {
+        "accuracy": 1.0, "ci95": list(wilson_interval(9, 9)), "baseline": 0.5, "centred": 1.0,
+        "num_examples": 9, "protocol": "core", "split": "",
+    }  # fmt: skip
+
+
+def test_one_task_can_be_asked_alone(bundle: Path) -> None:
+    scorer = KnowingScorer(bundle, lambda gold, count: gold)
+    result = evaluate_core(scorer, TOKENIZER, bundle, label="pronouns")
+    assert [each.task.label for each in result.tasks] == ["pronouns"]
+    assert result.score.absent == ("capitals", "absent_task", "counting")
+    with pytest.raises(ConfigError, match="CORE has no task `nouns`") as found:
+        evaluate_core(scorer, TOKENIZER, bundle, label="nouns")
+    assert found.value.hint == "did you mean `--task CORE/pronouns`?"
 
 
 def test_a_written_answer_is_shown_as_the_model_would_write_it(bundle: Path) -> None:
