@@ -329,7 +329,7 @@ def _evaluate(command: Command) -> None:
     if not context.world.is_main:
         return
     command.output.result(document)
-    shown = document | {"eval": document["results"]}
+    shown = {**document, "eval": document["results"]}
     for table in [*summary_tables(shown), *score_tables(shown)]:
         command.output.table(table.title, table.columns, table.rows)
     command.output.next_command(f"aquachat report --run {run}")
