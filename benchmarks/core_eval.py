@@ -15,7 +15,8 @@ import importlib
 import json
 import random
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,27 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of nanochat 92d63d4")
     parser.add_argument("--bundle", type=Path, required=True, help="folder with core.yaml")
     parser.add_argument("--max-per-task", type=int, default=12, help="questions of each task")
+    parser.add_argument("--tasks", nargs="+", default=[], help="labels; default: all present")
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--vocab-size", type=int, default=32_768)
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help="default: what is fast")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count the processor's seconds, not the clock's: for a machine that others use;\n"
+        "with OMP_NUM_THREADS=1",
+    )
     parser.add_argument("--check", type=int, default=0, help="compare this many prompts a task")
     parser.add_argument("--json", action="store_true", help="print the whole document")
     parser.add_argument("--output", type=Path, help="write the document too")
     arguments = parser.parse_args()
     module = import_peer(arguments.peer)
-    tasks = [task for task in read_tasks(arguments.bundle) if task.is_present]
+    tasks = [
+        task
+        for task in read_tasks(arguments.bundle)
+        if task.is_present and (not arguments.tasks or task.label in arguments.tasks)
+    ]
     tokenizer = _tokenizer(tasks, arguments.vocab_size)
     if arguments.check:
         _check(tasks, tokenizer, arguments.check)
@@ -161,16 +173,33 @@ def _rows(
                 for index in range(len(asked))
             ]
 
-    seconds = alternate(ours, peer, arguments.repeats)
+    spent: dict[str, list[float]] = {"ours": [], "peer": []}
+    seconds = alternate(
+        _counted(ours, spent["ours"]), _counted(peer, spent["peer"]), arguments.repeats
+    )
+    if arguments.cpu_time:
+        seconds = spent["ours"], spent["peer"]
     asked = [
         pair
         for task in tasks
         for pair in zip(answers["ours"][task.label], answers["peer"][task.label], strict=True)
     ]
     name = f"CORE, {len(tasks)} tasks of {count} questions, depth {arguments.depth}, {dtype}"
-    row = ratio_row(name, "questions/s", len(asked), seconds, f"nanochat, same model, {dtype}")
+    unit = "questions a second of one processor" if arguments.cpu_time else "questions/s"
+    row = ratio_row(name, unit, len(asked), seconds, f"nanochat, same model, {dtype}")
     same = sum(ours_right == peer_right for ours_right, peer_right in asked)
     return [row | {"num_questions": len(asked), "num_graded_alike": same}]
+
+
+def _counted(function: Callable[[], None], seconds: list[float]) -> Callable[[], None]:
+    """The same, with the processor's seconds of each call added to `seconds`."""
+
+    def counted() -> None:
+        started = time.process_time()
+        function()
+        seconds.append(time.process_time() - started)
+
+    return counted
 
 
 def _published_rows(task: CoreTask) -> list[Mapping[str, Any]]:
