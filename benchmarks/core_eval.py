@@ -81,12 +81,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the document too")
     arguments = parser.parse_args()
     module = import_peer(arguments.peer)
-    tasks = [
-        task
-        for task in read_tasks(arguments.bundle)
-        if task.is_present and (not arguments.tasks or task.label in arguments.tasks)
-    ]
-    tokenizer = _tokenizer(tasks, arguments.vocab_size)
+    present = [task for task in read_tasks(arguments.bundle) if task.is_present]
+    tokenizer = _tokenizer(present, arguments.vocab_size)
+    tasks = [task for task in present if task.label in (arguments.tasks or [task.label])]
     if arguments.check:
         _check(tasks, tokenizer, arguments.check)
         return
