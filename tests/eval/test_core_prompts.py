@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aquachat.eval.core_prompts import PromptMaker, Span, common_prefix, common_suffix
@@ -103,6 +103,7 @@ def test_examples_show_the_right_option_and_never_the_question() -> None:
         assert sorted(shown) == [f"Q{n} {n}{'ab'[n % 2]}" for n in range(6) if n != index]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(2, 400), st.integers(0, 10))
 def test_examples_are_drawn_as_published(index: int, count: int, num_fewshot: int) -> None:
     index, num_fewshot = index % count, min(num_fewshot, count - 1)
@@ -172,6 +173,7 @@ def test_equal_and_nested_options_are_no_error() -> None:
     assert [each.num_given for each in request.continuations] == [0, 0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=4))
 def test_common_ends_are_the_longest(rows: list[list[int]]) -> None:
     count = common_prefix(rows)
@@ -191,7 +193,8 @@ def _bpe(pattern: str) -> Tokenizer:
 TEXTS = st.text(alphabet="ab? \n\r\t1.\u00a0\u2028\u0085é", min_size=1, max_size=12)
 
 
-@pytest.mark.parametrize("pattern", [NANOCHAT, GPT4, GPT2])
+@pytest.mark.parametrize("pattern", [NANOCHAT, GPT4, GPT2], ids=["nanochat", "gpt4", "gpt2"])
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_prompts_in_parts_have_the_tokens_of_the_whole(pattern: str, data: st.DataObject) -> None:
     tokenizer = _bpe(pattern)

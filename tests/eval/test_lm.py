@@ -104,6 +104,7 @@ def merged_tokenizer() -> Tokenizer:
 TEXTS = st.text(max_size=60) | st.text(alphabet=f"the ing{QUOTE}é😀\n", max_size=60)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_the_bytes_of_a_text_are_those_of_its_tokens(text: str) -> None:
     for tokenizer in (merged_tokenizer(), BYTES):
