@@ -72,7 +72,8 @@ class PrefixCache:
 
     def previous_embedding(self, embedding: Tensor) -> Tensor:
         """Shift by one; the last of each prefix is kept for its continuations."""
-        self.last_embedding = embedding[torch.arange(len(embedding)), self.lengths - 1]
+        rows = torch.arange(len(embedding), device=embedding.device)
+        self.last_embedding = embedding[rows, self.lengths - 1]
         return F.pad(embedding[:, :-1], (0, 0, 1, 0))
 
 

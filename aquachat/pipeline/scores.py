@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from aquachat.config.recipes import EvalRecipe
-from aquachat.errors import MissingFileError
+from aquachat.errors import MissingFileError, PreflightError
 from aquachat.eval.centred import CentredScore
 from aquachat.eval.chatcore import CHATCORE, CHATCORE_TASKS, chatcore
 from aquachat.eval.results import EvalResult
@@ -58,11 +58,11 @@ def _protocols_of(task: Task, wanted: Sequence[str]) -> list[ScoringProtocol]:
 
 
 def _chatcore_tasks(load: LoadTask) -> list[tuple[Task, ScoringProtocol]]:
-    """The tasks of ChatCORE that are prepared."""
+    """The tasks of ChatCORE that are prepared, and that this machine can grade."""
     found: list[tuple[Task, ScoringProtocol]] = []
     for name, (_, protocol) in CHATCORE_TASKS.items():
         if name in TASKS:
-            with suppress(MissingFileError):
+            with suppress(MissingFileError, PreflightError):
                 found.append((load(name), protocol))
     if not found:
         names = " ".join(name.lower() for name in CHATCORE_TASKS if name in TASKS)
