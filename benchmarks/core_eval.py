@@ -14,7 +14,7 @@ import argparse
 import importlib
 import json
 import random
-import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 from nanochat_peer import import_peer, plain_model, set_dtype
-from record import alternate, ratio_row, setting
+from pages import fill, table
+from record import RESULTS, ROOT, alternate, ratio_row, setting
 
 from aquachat.eval.core import evaluate_core_task
 from aquachat.eval.core_prompts import PromptMaker
@@ -33,6 +34,7 @@ from aquachat.model.gpt import GPT
 from aquachat.text.tokenizer import Tokenizer
 from aquachat.world import choose_dtype
 
+PAGE = ROOT / "docs" / "core.md"
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 RENDERERS = {
@@ -78,7 +80,9 @@ def main() -> None:
     )
     parser.add_argument("--check", type=int, default=0, help="compare this many prompts a task")
     parser.add_argument("--json", action="store_true", help="print the whole document")
-    parser.add_argument("--output", type=Path, help="write the document too")
+    parser.add_argument(
+        "--keep", action="store_true", help="write results/core_eval.json and docs/core.md"
+    )
     arguments = parser.parse_args()
     module = import_peer(arguments.peer)
     present = [task for task in read_tasks(arguments.bundle) if task.is_present]
@@ -93,13 +97,50 @@ def main() -> None:
         for dtype in arguments.dtypes or [_fast_dtype()]
         for row in _rows(module, tasks, tokenizer, model, dtype, arguments)
     ]
-    command = "python benchmarks/core_eval.py " + " ".join(
-        word for word in sys.argv[1:] if not word.startswith("--output")
-    )
-    document = {**setting(command), "num_threads": torch.get_num_threads(), "rows": rows}
-    if arguments.output:
-        arguments.output.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    document = {
+        **setting(_command(arguments)),
+        "num_threads": torch.get_num_threads(),
+        "clock": "processor" if arguments.cpu_time else "wall",
+        "rows": rows,
+    }
+    if arguments.keep:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / "core_eval.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        fill("core_eval", figures(document), PAGE)
     print(json.dumps(document, indent=1) if arguments.json else _table(rows))
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """What was asked for, without the paths of this machine."""
+    words = ["benchmarks/core_eval.py", f"--max-per-task {arguments.max_per_task}"]
+    words += [f"--tasks {' '.join(arguments.tasks)}"] if arguments.tasks else []
+    words += ["--cpu-time"] if arguments.cpu_time else []
+    return " ".join([*words, f"--repeats {arguments.repeats}"])
+
+
+def figures(document: Mapping[str, Any]) -> list[str]:
+    """The lines of docs/core.md."""
+    rows = [
+        [
+            row["name"],
+            row["peer_name"],
+            f"{row['ours']:.1f}",
+            f"{row['peer']:.1f}",
+            f"{row['ratio_median']:.1f} [{row['ratio_min']:.1f}, {row['ratio_max']:.1f}]",
+            f"{row['num_graded_alike']} of {row['num_questions']}",
+        ]
+        for row in document["rows"]
+    ]
+    unit = document["rows"][0]["unit"]
+    header = ["what", "peer", f"ours, {unit}", "peer", "ratio [min, max]", "graded alike"]
+    clock = "processor time" if document["clock"] == "processor" else "wall clock"
+    about = (
+        f"`{document['command']}` on {document['machine']}, {document['num_threads']} thread(s), "
+        f"{clock}, load average {document['load_average']} at the end; torch {document['torch']}, "
+        f"revision {document['revision'][:12]}, {document['date']}; "
+        f"{document['rows'][0]['repeats']} repeats, alternating."
+    )
+    return [*table(header, rows), "", *textwrap.wrap(about, 118, break_on_hyphens=False)]
 
 
 def _fast_dtype() -> str:
