@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aquachat.data.corpus import Corpus, CorpusSplit
 from aquachat.data.loader import validation_batches
+from aquachat.data.retokenized import retokenized_batches
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.eval.centred import CentredScore
 from aquachat.eval.core import CoreResult, evaluate_core
@@ -21,7 +22,7 @@ from aquachat.model.gpt import GPT
 from aquachat.pipeline.context import RunContext
 from aquachat.text.tokenizer import Tokenizer
 from aquachat.train.hooks import Hook
-from aquachat.train.lineage import Origin, load_model
+from aquachat.train.lineage import TOKENIZER_DIR, Origin, load_model
 
 CORE_DATASET: Final = "core"
 BPB_PROTOCOL: Final = "bpb"
@@ -54,7 +55,7 @@ def measure_base(
 
     Raises:
         MissingFileError: CORE is not prepared, or there is no corpus.
-        DataError: a file cannot be used, or the corpus was written with another tokenizer.
+        DataError: a file cannot be used.
         ConfigError: a part has no such name.
     """
     loaded = load_model(origin, context.world.device)
@@ -143,24 +144,48 @@ def _bits(context: RunContext, model: GPT, tokenizer: Tokenizer, part: str) -> d
 def _text_loss(
     context: RunContext, model: GPT, tokenizer: Tokenizer, split: CorpusSplit
 ) -> TextLoss:
-    """As `val/bpb` is measured in base training: the same rows of the same text."""
+    """As `val/bpb` is measured in base training: the same rows of the same text.
+
+    A model of another vocabulary reads the same text in its own tokens.
+    """
     recipe, world = context.recipe.base, context.world
     if not recipe.corpus:
         raise MissingFileError(
             f"run `{context.run}` names no corpus to measure bits per byte on",
             hint="name one with `--set base.corpus=NAME`; `aquachat tokenize` makes it",
         )
-    corpus = Corpus.open(
-        context.home.corpus(recipe.corpus), split, tokenizer_fingerprint=tokenizer.fingerprint
-    )
+    directory = context.home.corpus(recipe.corpus)
+    corpus = Corpus.open(directory, split)
     seq_len = min(recipe.seq_len, model.config.max_seq_len)
-    batches = validation_batches(
-        corpus,
-        seq_len=seq_len,
-        device_batch_size=max(1, recipe.device_batch_tokens // seq_len),
-        max_tokens=recipe.eval_tokens or None,
-        rank=world.rank,
-        world_size=world.size,
-        device=world.device,
-    )
+    shape: dict[str, Any] = {
+        "seq_len": seq_len,
+        "device_batch_size": max(1, recipe.device_batch_tokens // seq_len),
+        "max_tokens": recipe.eval_tokens or None,
+        "rank": world.rank,
+        "world_size": world.size,
+        "device": world.device,
+    }
+    if corpus.tokenizer_fingerprint == tokenizer.fingerprint:
+        batches = validation_batches(corpus, **shape)
+    else:
+        writer = _tokenizer_of(context, corpus)
+        batches = retokenized_batches(
+            corpus, writer, tokenizer, source_seq_len=recipe.seq_len, **shape
+        )
     return bits_per_byte(model, batches, tokenizer.token_bytes(), world)
+
+
+def _tokenizer_of(context: RunContext, corpus: Corpus) -> Tokenizer:
+    """The tokenizer that wrote a corpus: the run's own, or the one of the corpus's name."""
+    tokenize = context.recipe.tokenize
+    named = tokenize.tokenizer or tokenize.name or context.recipe.base.corpus
+    for folder in (context.home.run(context.run) / TOKENIZER_DIR, context.home.tokenizer(named)):
+        if folder.is_dir():
+            found = Tokenizer.load(folder)
+            if found.fingerprint == corpus.tokenizer_fingerprint:
+                return found
+    raise MissingFileError(
+        f"the tokenizer {corpus.tokenizer_fingerprint[:12]} that wrote `{corpus.directory}` is not "
+        "here, so its text cannot be read",
+        hint="write the corpus again with `aquachat tokenize`",
+    )

@@ -115,6 +115,20 @@ def test_bits_per_byte_of_a_later_stage_are_on_the_same_text(trained: Cli) -> No
     assert base["bits_per_byte"] != sft["bits_per_byte"]
 
 
+def test_bits_per_byte_of_another_vocabulary_are_on_the_same_text(cli: Cli) -> None:
+    for name, size in (("one", "560"), ("two", "600")):
+        cli(
+            "run", "tiny", "--config", "micro.toml", "--run", name, "--stages", "tokenize,base",
+            "--set", f"tokenize.vocab_size={size}", "--set", "base.eval_tokens=0", code=0,
+        )  # fmt: skip
+    document = evaluated(
+        cli, "--run", "one", "--task", "BPB", "--from", "base", "--from", "two/base"
+    )
+    own, other = document["results"]
+    assert own["num_bytes"] == other["num_bytes"] > 0
+    assert own["num_tokens"] > other["num_tokens"]
+
+
 @pytest.mark.parametrize(
     ("task", "sentence", "hint"),
     [
