@@ -32,6 +32,7 @@ from aquachat.cli.options import (
 )
 from aquachat.errors import ConfigError
 from aquachat.paths import check_name
+from aquachat.pipeline.names import is_base_task
 
 PANEL = "Pipeline"
 DEFAULT_PRESET = "tiny"
@@ -284,7 +285,10 @@ def _recipe_of_origin(command: Command, run: str) -> Path | None:
         "tasks": Argument(
             list[str] | None,
             None,
-            typer.Option("--task", help="AQUA, SYNTHETIC/more_steps, GSM8K..., or a path to rows"),
+            typer.Option(
+                "--task",
+                help="AQUA, SYNTHETIC/more_steps..., a path to rows, CHATCORE, CORE or BPB",
+            ),
         ),
         "protocols": Argument(
             list[str] | None,
@@ -308,6 +312,8 @@ def evaluate(settings: Settings) -> None:
         aquachat eval --task AQUA
 
         aquachat eval --task SYNTHETIC/new_phrasings --from sft --from rl --json
+
+        aquachat eval --task CORE --task BPB --max-examples 500
     """
     execute(settings, _evaluate)
 
@@ -320,6 +326,8 @@ def _evaluate(command: Command) -> None:
         "protocols": settings["protocols"],
         "stages": settings["origins"],
     }
+    if settings["tasks"] and all(map(is_base_task, settings["tasks"])):
+        given["stages"] = given["stages"] or ["base"]
     chosen = {name: value for name, value in given.items() if value}
     overrides = {**settings.overrides}
     overrides["eval"] = {**overrides.get("eval", {}), **chosen}
@@ -331,6 +339,7 @@ def _evaluate(command: Command) -> None:
         return show_recipe(command, resolved, {"run": run})
     from aquachat.pipeline.evaluation import evaluate_run
     from aquachat.track.report import summary_tables
+    from aquachat.track.score_tables import score_tables
 
     context = open_context(command, resolved.recipe, run)
     try:
@@ -341,8 +350,8 @@ def _evaluate(command: Command) -> None:
     if not context.world.is_main:
         return
     command.output.result(document)
-    shown = {"eval": document["results"], "comparisons": document["comparisons"]}
-    for table in summary_tables(shown):
+    shown = {**document, "eval": document["results"]}
+    for table in [*summary_tables(shown), *score_tables(shown)]:
         command.output.table(table.title, table.columns, table.rows)
     command.output.next_command(f"aquachat report --run {run}")
 

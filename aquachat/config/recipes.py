@@ -124,7 +124,9 @@ class BaseRecipe(TrainRecipe):
     tokens_per_parameter: float = option(
         20.0, "Training tokens for each parameter, when num_iterations is 0", flag=True
     )
-    eval_tokens: int = option(262_144, "Held-out tokens for val/bpb")
+    eval_tokens: int = option(262_144, "Held-out tokens for val/bpb, 0 for all")
+    core_examples: int = option(0, "Questions of each CORE task while training, 0 for no CORE")
+    core_every: int = option(2000, "Steps between measurements of CORE, 0 for the end only")
 
 
 @dataclass(frozen=True, kw_only=True)

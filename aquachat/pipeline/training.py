@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from aquachat.config.recipes import ChatRecipe
 from aquachat.data.chat import MixturePart
@@ -11,6 +12,7 @@ from aquachat.errors import MissingFileError
 from aquachat.eval.chat import evaluate_task
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.model.gpt import GPT
+from aquachat.pipeline.base_evaluation import core_hooks
 from aquachat.pipeline.context import RunContext
 from aquachat.pipeline.mixture_plan import many_epochs_warnings, plan_mixture
 from aquachat.pipeline.mixtures import (
@@ -42,7 +44,7 @@ def train_stage(context: RunContext, stage: str) -> FitResult:
     """
     if stage == "base":
         return run_base(
-            context.session("base"), _load_tokenizer(context), lambda model, tokenizer: ()
+            context.session("base"), _load_tokenizer(context), partial(core_hooks, context)
         )
     origin_of(context.session(stage))  # before data is read: no weights is what to say first
     if stage == "rl":

@@ -147,9 +147,12 @@ def data_of_document(document: Mapping[str, Any]) -> ReportData:
 
 
 def read_entry(row: Mapping[str, Any]) -> EvalEntry | None:
-    """One entry of `results`; None where it holds no accuracy."""
+    """One entry of `results`; None where it holds no accuracy, or is a part of CORE.
+
+    CORE has tables of its own.
+    """
     accuracy = _estimate(row)
-    if accuracy is None:
+    if accuracy is None or row.get("protocol") == "core":
         return None
     return EvalEntry(
         stage=str(row.get("stage", "")),

@@ -216,7 +216,7 @@ def _bits_per_byte_hook(
             held_out,
             seq_len=recipe.seq_len,
             device_batch_size=rows,
-            max_tokens=recipe.eval_tokens,
+            max_tokens=recipe.eval_tokens or None,
             rank=world.rank,
             world_size=world.size,
             device=world.device,
