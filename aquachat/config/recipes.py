@@ -65,6 +65,12 @@ class PrepareRecipe:
     max_validation: int = option(0, "Keep at most this many validation rows, 0 for all", flag=True)
     max_test: int = option(0, "Keep at most this many test rows, 0 for all", flag=True)
     synthetic_eval_rows: int = option(400, "Rows in each synthetic evaluation split")
+    heldout_rows: int = option(
+        5000, "Rows of AQuA's training pool held out, at most a fifth of it, 0 for none"
+    )
+    keep_contaminated: bool = option(
+        False, "Keep training rows that give an evaluation question away", flag=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

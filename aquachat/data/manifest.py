@@ -26,6 +26,16 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSplit:
+    """An evaluation split whose questions training rows were held against."""
+
+    split: str
+    """For example `gsm8k/test`."""
+    rows: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FlaggedRow:
     """An evaluation row that was kept though something is wrong with it."""
 
@@ -50,7 +60,7 @@ class SplitReport:
     """Rows left out, by reason."""
     flagged: tuple[FlaggedRow, ...] = ()
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Rows by value of what is worth counting: `letter`, `family`, `tier`, `licence`..."""
+    """Rows by value of what is worth counting: `letter`, `option_references`, `licence`..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,10 @@ class PrepareReport:
     source: str
     licence: str
     splits: Mapping[str, SplitReport]
+    guards: tuple[GuardSplit, ...] = ()
+    """What training rows were held against."""
+    keeps_contaminated: bool = False
+    """Whether training rows that give an evaluation question away were kept nevertheless."""
 
     @property
     def num_rows(self) -> int:
@@ -77,6 +91,8 @@ class PrepareReport:
             "source": self.source,
             "licence": self.licence,
             "splits": {name: asdict(split) for name, split in self.splits.items()},
+            "guards": [asdict(guard) for guard in self.guards],
+            "keeps_contaminated": self.keeps_contaminated,
         }
 
 
@@ -95,7 +111,14 @@ def read_manifest(directory: Path) -> PrepareReport:
             raise DataError(f"`{path}` is not a manifest that this program reads", hint=hint)
         splits = {name: _split_report(split) for name, split in content["splits"].items()}
         return PrepareReport(
-            content["dataset"], directory, content["source"], content["licence"], splits
+            content["dataset"],
+            directory,
+            content["source"],
+            content["licence"],
+            splits,
+            # Manifests of before these were known have neither.
+            tuple(GuardSplit(**guard) for guard in content.get("guards", [])),
+            content.get("keeps_contaminated", False),
         )
     except FileNotFoundError as error:
         raise MissingFileError(f"there is no `{path}`", hint=hint) from error

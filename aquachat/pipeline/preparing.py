@@ -8,7 +8,7 @@ from typing import Literal
 
 from aquachat.config.recipes import Recipe
 from aquachat.data.manifest import PrepareReport
-from aquachat.data.prepare import prepare_dataset
+from aquachat.data.prepare import HygienePolicy, prepare_dataset
 from aquachat.data.prepare_synthetic import prepare_synthetic
 from aquachat.data.text_documents import prepare_text
 from aquachat.errors import ConfigError
@@ -82,6 +82,9 @@ def prepare_datasets(
                     max_train=section.max_train or None,
                     max_validation=section.max_validation or None,
                     max_test=section.max_test or None,
+                    policy=HygienePolicy(
+                        home.root / "data", section.keep_contaminated, section.heldout_rows
+                    ),
                 )
             )
         on_done()

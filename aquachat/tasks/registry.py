@@ -33,7 +33,7 @@ TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
         TaskSpec("AQUA", "aqua", ("validation", "train", "test")),
-        TaskSpec("AQUA-HELDOUT", "aqua-heldout", ("test",), read_choice_row),
+        TaskSpec("AQUA-HELDOUT", "aqua", ("heldout",), read_choice_row),
         TaskSpec("GSM8K", "gsm8k", ("test", "train")),
         TaskSpec("ARC-EASY", "arc-easy", ("test", "validation", "train"), read_arc_row),
         TaskSpec("ARC-CHALLENGE", "arc-challenge", ("test", "validation", "train"), read_arc_row),
@@ -59,8 +59,8 @@ def task_by_name(
     """The task that `name` stands for, in any case, or the rows at a path in AQuA's form.
 
     `data_root` holds the prepared sets, `<data_root>/<dataset>/<split>.jsonl`; `aqua_dir` is used
-    for AQUA instead where it is given. `seed` draws the problems of SYNTHETIC and the
-    `max_examples` rows of a larger set.
+    for AQUA and AQUA-HELDOUT instead where it is given. `seed` draws the problems of SYNTHETIC and
+    the `max_examples` rows of a larger set.
 
     Raises:
         ConfigError: an unknown name or split, with the closest one as the hint.
@@ -74,10 +74,12 @@ def task_by_name(
     if spec.name == "SYNTHETIC":
         count = DEFAULT_NUM_ITEMS if max_examples is None else max_examples
         return synthetic_task(split, seed=seed, count=count)
+    directory = data_root / spec.dataset
+    if spec.dataset == "aqua" and aqua_dir is not None:
+        directory = aqua_dir
     if spec.name == "AQUA":
-        directory = data_root / "aqua" if aqua_dir is None else aqua_dir
         return load_aqua(directory, split, seed=seed, max_examples=max_examples)
-    path = data_root / spec.dataset / f"{split}.jsonl"
+    path = directory / f"{split}.jsonl"
     if not path.exists():
         raise MissingFileError(
             f"{spec.name} is not prepared: there is no `{path}`",

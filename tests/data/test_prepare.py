@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aquachat import files
 from aquachat.data.catalogue import HubSplit
 from aquachat.data.manifest import read_manifest
-from aquachat.data.prepare import prepare_dataset
+from aquachat.data.prepare import HygienePolicy, prepare_dataset
 from aquachat.data.sources import SplitFiles
 from aquachat.data.split_writer import normalised_question
 from aquachat.errors import ConfigError, DataError, MissingFileError, RemoteError
@@ -188,7 +188,8 @@ def test_questions_differ_by_their_words_numbers_and_signs(
 
 def test_limits_keep_the_first_rows(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.jsonl", *(row(f"Question {i}?") for i in range(9)))
-    prepare_dataset("aqua", source=tmp_path, output_dir=tmp_path / "out", max_train=4)
+    whole = HygienePolicy(heldout_rows=0)
+    prepare_dataset("aqua", source=tmp_path, output_dir=tmp_path / "out", max_train=4, policy=whole)
     kept = read_lines(tmp_path / "out" / "train.jsonl")
     assert [r["question"] for r in kept] == [f"Question {i}?" for i in range(4)]
 
@@ -411,7 +412,8 @@ def test_any_lines_are_kept_or_counted(
         (folder / f"{split}.jsonl").write_bytes(content)
     report = prepare_dataset("aqua", source=folder / "train.jsonl", output_dir=folder / "a")
     train = report.splits["train"]
-    assert train.rows + sum(train.rejected.values()) == train.rows_read
+    held_out = report.splits["heldout"].rows if "heldout" in report.splits else 0
+    assert train.rows + held_out + sum(train.rejected.values()) == train.rows_read
     assert len(read_lines_of(folder / "a" / "train.jsonl")) == train.rows
     test = prepare_dataset("aqua", source=folder / "test.jsonl", output_dir=folder / "b")
     assert test.splits["test"].rows == test.splits["test"].rows_read == train.rows_read
