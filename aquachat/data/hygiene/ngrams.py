@@ -3,8 +3,8 @@
 Thirteen words in a row, as in GPT-3's report (Brown and others: Language Models are Few-Shot
 Learners, 2020, arXiv 2005.14165, appendix C). A question of eight to twelve words counts as a
 whole; a shorter one (`What is 15% of 30?`) says nothing that other texts may not say too, so it
-only counts where it is the whole question of a row. Half of the words have to differ, since a table
-drawn with dashes is no question.
+only counts where it is the whole question of a row. At least half of a run has to be different
+words of two letters or more: tables drawn with dashes and the digits from 0 to 9 are no questions.
 
 Shapes: Q words of all questions, W words of all texts that are searched.
 """
@@ -63,6 +63,8 @@ class NgramIndex:
         self._numbers = np.array(numbers, dtype=np.uint64)  # (Q,)
         lengths = np.array([len(text) for text in words], dtype=np.int64)
         self._starts = np.cumsum(lengths + 1) - lengths - 1
+        is_word = [False, *(sum(map(str.isalpha, word)) >= 2 for word in self._number_of)]
+        self._is_word = np.array(is_word)
         self._words = list(self._number_of)
         self._runs = dict(self._make_runs(lengths))
 
@@ -105,21 +107,22 @@ class NgramIndex:
             first = np.repeat(self._starts[chosen], counts)
             within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
             places = first + within
-            places = places[self._are_varied(places, width)]
+            places = places[self._are_worded(places, width)]
             if len(places):
                 hashes = mixed(window_hashes(self._numbers, width))[places]
                 unique, index = np.unique(hashes, return_index=True)
                 yield width, _Runs(unique, places[index])
 
-    def _are_varied(self, places: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
-        """Which runs hold at least as many different words as half their width."""
-        varied = np.zeros(len(places), dtype=np.bool_)
+    def _are_worded(self, places: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
+        """Which runs hold at least half their width of different words."""
+        worded = np.zeros(len(places), dtype=np.bool_)
         for start in range(0, len(places), _BLOCK_RUNS):
             block = places[start : start + _BLOCK_RUNS]
-            runs = np.sort(self._numbers[block[:, None] + np.arange(width)], axis=1)
-            num_different = 1 + (runs[:, 1:] != runs[:, :-1]).sum(axis=1)
-            varied[start : start + _BLOCK_RUNS] = 2 * num_different >= width
-        return varied
+            runs = self._numbers[block[:, None] + np.arange(width)].astype(np.int64)
+            runs = np.sort(np.where(self._is_word[runs], runs, _END), axis=1)
+            is_new = (runs[:, 1:] != runs[:, :-1]).sum(axis=1) + (runs[:, 0] != _END)
+            worded[start : start + _BLOCK_RUNS] = 2 * is_new >= width
+        return worded
 
     def _numbered(self, normalised: Sequence[str]) -> tuple[NDArray[np.uint64], list[int]]:
         """(W,) the words of texts as the numbers that the index gives them; where texts start."""
