@@ -25,12 +25,13 @@ def check(command: Command, names: Sequence[str], output_dir: str) -> None:
 
     output = command.output
     with output.progress("check", len(names)) as progress:
-
-        def note(text: str) -> None:
-            output.note(text)
-            progress.advance()
-
-        written = check_datasets(names, command.home, output_dir=output_dir, note=note)
+        written = check_datasets(
+            names,
+            command.home,
+            output_dir=output_dir,
+            note=output.note,
+            on_done=progress.advance,
+        )
     output.result({"datasets": [one.to_json() for one in written]})
     for one in written:
         for table in hygiene_tables(one.report):

@@ -34,6 +34,7 @@ def check_datasets(
     *,
     output_dir: str = "",
     note: Callable[[str], None],
+    on_done: Callable[[], None],
     progress: CheckProgress | None = None,
 ) -> list[WrittenReport]:
     """Check each prepared set and write `hygiene.json` and `hygiene.html` into its folder.
@@ -43,6 +44,7 @@ def check_datasets(
         home: where they are, unless `output_dir` names the folder of the only one.
         output_dir: see `home`; empty for none.
         note: told what is being done.
+        on_done: called after each data set.
         progress: called as rows are read.
 
     Raises:
@@ -58,4 +60,5 @@ def check_datasets(
         write_json(document, report.to_json())
         write_text(page, hygiene_page(report))
         written.append(WrittenReport(report, document, page))
+        on_done()
     return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -84,27 +85,25 @@ def _longest(report: HygieneReport) -> Figure | None:
 
 def _shares(report: HygieneReport) -> Figure | None:
     """Shares of the rows of each split; of those read where `prepare` left some out."""
-    names = [name for name, split in report.splits.items() if split.rows]
-    leaked: dict[str, int] = {}
+    leaking = Counter[str]()
     for leak in report.leaks:
-        leaked[leak.split] = leaked.get(leak.split, 0) + leak.rows
+        leaking[leak.split] += leak.rows
     series: dict[str, list[Bar | None]] = {}
-    for label in ("left out", "kept with flaws", "same question again", "nearly again", "leaking"):
-        series[label] = []
-        for name in names:
-            split = report.splits[name]
-            left_out = sum(split.quarantined.values())
-            count = {
-                "left out": left_out,
-                "kept with flaws": sum(split.flagged.values()),
-                "same question again": split.repeats.same_question,
-                "nearly again": split.repeats.near_question,
-                "leaking": leaked.get(name, 0),
-            }[label]
-            total = split.rows + (left_out if label == "left out" else 0)
-            series[label].append(Bar(count / total))
+    for name, split in report.splits.items():
+        left_out = sum(split.quarantined.values())
+        counts = (
+            sum(split.flagged.values()),
+            split.repeats.same_question,
+            split.repeats.near_question,
+            leaking[name],
+        )
+        total = split.rows + left_out
+        if total:
+            shares = [Bar(left_out / total), *(Bar(count / total) for count in counts)]
+            series[name] = list(shares)
+    groups = ("left out", "with a flaw", "same question", "near question", "giving away")
     return grouped_bars(
-        "Rows with something about them", names, series, ylabel="share of rows", with_values=False
+        "Rows with something about them", groups, series, ylabel="share of rows", with_values=False
     )
 
 

@@ -82,9 +82,9 @@ def chi_square_p_value(statistic: float, degrees_of_freedom: int) -> float:
     Example:
         chi_square_p_value(9.488, 4)   # 0.0500
     """
-    if statistic <= 0:
-        return 1.0
     half = statistic / 2
+    if half <= 0:
+        return 1.0
     a = 0.5 if degrees_of_freedom % 2 else 1.0
     total = math.erfc(math.sqrt(half)) if degrees_of_freedom % 2 else math.exp(-half)
     while a < degrees_of_freedom / 2:
