@@ -13,6 +13,7 @@ from aquachat.data.prepare_synthetic import prepare_synthetic
 from aquachat.data.text_documents import prepare_text
 from aquachat.errors import ConfigError
 from aquachat.paths import Home
+from aquachat.pipeline.hygiene import hygiene_notes
 
 HUB: Literal["hub"] = "hub"
 SYNTHETIC_TRAIN_ROWS = 5000
@@ -87,6 +88,8 @@ def prepare_datasets(
                     ),
                 )
             )
+        for line in hygiene_notes(reports[-1]):
+            note(line)
         on_done()
     return reports
 
