@@ -20,6 +20,7 @@ from aquachat.cli.command import (
     show_recipe,
     with_names,
 )
+from aquachat.cli.hygiene import check
 from aquachat.cli.options import (
     OUTPUT_OPTIONS,
     RECIPE_OPTIONS,
@@ -84,6 +85,11 @@ def register(app: typer.Typer) -> None:
             None,
             typer.Option("--data", help="Folder of raw sets with a `data.toml` that names them"),
         ),
+        "check": Argument(
+            bool,
+            False,
+            typer.Option("--check", help="Report what is wrong with sets that are prepared"),
+        ),
         **SET,
     },
 )
@@ -100,6 +106,8 @@ def prepare(settings: Settings) -> None:
         aquachat prepare fineweb --shards 8
 
         aquachat prepare aqua gsm8k text --data ../shared/data
+
+        aquachat prepare --check aqua
     """
     execute(settings, _prepare)
 
@@ -120,6 +128,8 @@ def _prepare(command: Command) -> None:
     if settings["dry_run"]:
         return show_recipe(command, resolved, {"datasets": ", ".join(names)})
     names = expand_names(names, source=settings["source"], data=settings["data"])
+    if settings["check"]:
+        return check(command, names, resolved.recipe.prepare.output_dir)
     with command.output.progress("prepare", len(names)) as progress:
         display = DownloadDisplay(command.output, progress, "prepare", len(names))
         remotes = open_remotes(command.home, resolved.recipe, display.show)

@@ -72,6 +72,12 @@ class PrepareRecipe:
     )
     downloads_at_once: int = option(4, "Files that are downloaded at the same time")
     synthetic_eval_rows: int = option(400, "Rows in each synthetic evaluation split")
+    heldout_rows: int = option(
+        5000, "Rows of AQuA's training pool held out, at most a fifth of it, 0 for none"
+    )
+    keep_contaminated: bool = option(
+        False, "Keep training rows that give an evaluation question away", flag=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

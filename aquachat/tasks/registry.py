@@ -37,7 +37,7 @@ TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
         TaskSpec("AQUA", "aqua", ("validation", "train", "test")),
-        TaskSpec("AQUA-HELDOUT", "aqua-heldout", ("test",), read_choice_row),
+        TaskSpec("AQUA-HELDOUT", "aqua", ("heldout",), read_choice_row),
         TaskSpec("GSM8K", "gsm8k", ("test", "train")),
         TaskSpec("ARC-EASY", "arc-easy", ("test", "validation", "train"), read_arc_row),
         TaskSpec("ARC-CHALLENGE", "arc-challenge", ("test", "validation", "train"), read_arc_row),
@@ -66,8 +66,8 @@ def task_by_name(
 
     A path's rows have options, in the form of AQuA, ARC or MMLU, or a free answer (see
     `free_form`). `data_root` holds the prepared sets, `<data_root>/<dataset>/<split>.jsonl`;
-    `aqua_dir` is used for AQUA instead where it is given. `seed` draws the problems of SYNTHETIC
-    and SPELLING, and the `max_examples` rows of a larger set.
+    `aqua_dir` is used for AQUA and AQUA-HELDOUT instead where it is given. `seed` draws the
+    problems of SYNTHETIC and SPELLING, and the `max_examples` rows of a larger set.
 
     Raises:
         PreflightError: HUMANEVAL, where programs cannot be isolated.
@@ -84,10 +84,12 @@ def task_by_name(
         return synthetic_task(split, seed=seed, count=count)
     if spec.name == "SPELLING":
         return SpellingTask(split, seed=seed, count=max_examples)
+    directory = data_root / spec.dataset
+    if spec.dataset == "aqua" and aqua_dir is not None:
+        directory = aqua_dir
     if spec.name == "AQUA":
-        directory = data_root / "aqua" if aqua_dir is None else aqua_dir
         return load_aqua(directory, split, seed=seed, max_examples=max_examples)
-    path = _prepared_file(data_root, spec, split)
+    path = _prepared_file(directory, spec, split)
     if spec.name == "HUMANEVAL":
         return load_humaneval(path, split, seed=seed, max_examples=max_examples)
     if spec.read_row is None:
@@ -103,8 +105,8 @@ def task_by_name(
     )
 
 
-def _prepared_file(data_root: Path, spec: TaskSpec, split: str) -> Path:
-    path = data_root / spec.dataset / f"{split}.jsonl"
+def _prepared_file(directory: Path, spec: TaskSpec, split: str) -> Path:
+    path = directory / f"{split}.jsonl"
     if not path.exists():
         raise MissingFileError(
             f"{spec.name} is not prepared: there is no `{path}`",

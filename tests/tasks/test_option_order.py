@@ -5,7 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aquachat.tasks.base import ChoiceItem
-from aquachat.tasks.option_order import refers_to_options, reorder, rotate
+from aquachat.tasks.option_order import (
+    OptionReferences,
+    option_references,
+    refers_to_options,
+    reorder,
+    rotate,
+)
 
 
 def _item(*options: str, question: str = "What?", gold: int = 0, rationale: str = "") -> ChoiceItem:
@@ -58,6 +64,9 @@ def test_an_order_must_be_a_permutation() -> None:
         ("none of above.", "none of these."),
         ("None of the above", "None of these"),
         ("All the above", "All of these"),
+        ("none of these above", "none of these"),
+        ("All the above value", "All of these"),
+        ("A or C", "B or D"),
     ],
 )
 def test_references_follow_their_options(option: str, moved: str) -> None:
@@ -80,6 +89,13 @@ def test_other_options_are_left_alone(option: str) -> None:
     item = _item("1", "2", "3", option)
     assert not refers_to_options(item)
     assert rotate(item, 1).options == (option, "1", "2", "3")
+
+
+def test_items_are_told_apart_by_how_their_options_refer_to_each_other() -> None:
+    assert option_references(_item("1", "2", "None of these")) is OptionReferences.NONE
+    assert option_references(_item("1", "2", "A or B")) is OptionReferences.CLEAR
+    unclear = _item("1", "2", "A or B", question="A and B race. Who wins?")
+    assert option_references(unclear) is OptionReferences.UNCLEAR
 
 
 def test_letters_that_may_be_people_keep_the_order() -> None:

@@ -27,7 +27,7 @@ HUMANEVAL = {
 GENERATED = ("SYNTHETIC", "SPELLING")
 PREPARED = {
     "aqua/validation": AQUA,
-    "aqua-heldout/test": AQUA,
+    "aqua/heldout": AQUA,
     "gsm8k/test": GSM8K,
     "arc-easy/test": ARC,
     "arc-challenge/test": ARC,
@@ -101,7 +101,7 @@ def test_unknown_split_names_the_closest(tmp_path: Path) -> None:
 def test_set_that_is_not_prepared_says_how_to(tmp_path: Path, name: str) -> None:
     with pytest.raises(MissingFileError) as caught:
         task_by_name(name, data_root=tmp_path)
-    assert caught.value.hint == f"run `aquachat prepare {name.lower()}`"
+    assert caught.value.hint == f"run `aquachat prepare {TASKS[name].dataset}`"
 
 
 def test_named_aqua_directory_is_used_and_nothing_else(data_root: Path, tmp_path: Path) -> None:
