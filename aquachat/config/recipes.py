@@ -80,6 +80,7 @@ class TokenizeRecipe:
         {"text": 0}, "Corpus sources and how many documents of each, 0 for all"
     )
     shard_tokens: int = option(10_000_000, "Tokens in a shard")
+    num_workers: int = option(0, "Processes that encode text, 0 for one a core", flag=True)
     validation_fraction: float = option(0.01, "Share of documents held out for val/bpb")
 
 
