@@ -23,6 +23,8 @@ from aquachat.errors import DataError
 
 START_BYTES: Final = 4 << 20
 """Text after which other processes are started: less is encoded before they are up."""
+START_COMMAND: Final = "from aquachat.data.encoding_worker import main; main()"
+"""Not `-m`, which would give the classes of the module another name than they have here."""
 BATCHES_AHEAD: Final = 2
 """Batches that wait for each process."""
 
@@ -134,7 +136,7 @@ class _Worker:
     def __init__(self) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aquachat.data.encoding_worker"],
+            [sys.executable, "-c", START_COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -168,7 +170,8 @@ class _Worker:
             self._process.stdin.flush()
             return pickle.load(self._process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            code = self._process.poll()
+            self._process.kill()
+            code = self._process.wait()
             raise DataError(
                 f"a process that encodes text ended unexpectedly (exit code {code})",
                 hint="try again with `--num-workers 1`; a process that was killed often means that "

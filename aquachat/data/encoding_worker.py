@@ -1,4 +1,4 @@
-"""A process that turns text into ids: `python -m aquachat.data.encoding_worker`.
+"""A process that turns text into ids, started by `encoding_pool`.
 
 Messages are pickles on standard input and output, one answer to each request. The parent starts us
 with what it would run itself, so what we unpickle is its own. When it ends, however it ends, our
@@ -73,7 +73,3 @@ def main() -> None:
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr
     serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()

@@ -23,6 +23,7 @@ from tests.data.writing_program import NUM_DOCUMENTS, STALLED, documents, write
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 ROOT = Path(__file__).parents[2]
+TOKENIZER = byte_tokenizer()
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +138,7 @@ def test_documents_in_parts_are_whole_documents(
     for split in SPLITS:
         corpus = Corpus.open(tmp_path / "c", split)
         ids = [corpus.document(i).tolist() for i in range(corpus.num_documents)]
-        texts |= {byte_tokenizer().decode(document[1:]) for document in ids}
+        texts |= {TOKENIZER.decode(document[1:]) for document in ids}
     whole, text = set(), ""
     for part in documents():
         text += part
@@ -160,7 +161,7 @@ def interrupted(directory: Path) -> None:
         write_corpus(
             directory,
             {"a": broken(), "b": []},
-            byte_tokenizer(),
+            TOKENIZER,
             shard_tokens=20_000,
             validation_fraction=0.1,
             validation_sources={"c": []},
@@ -172,7 +173,7 @@ def test_an_error_midway_keeps_the_progress_and_the_old_corpus(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     directory = tmp_path / "c"
-    write_corpus(directory, {"a": ["old"]}, byte_tokenizer())
+    write_corpus(directory, {"a": ["old"]}, TOKENIZER)
     before = files_of(directory)
     interrupted(directory)
     assert files_of(directory) == before
@@ -199,8 +200,8 @@ def test_changed_documents_that_can_be_read_only_once_ask_for_another_start(tmp_
     def write_once() -> None:
         write_corpus(
             directory,
-            {"a": iter(["other"] * 900), "b": []},
-            byte_tokenizer(),
+            {"a": iter([f"other {number}" for number in range(900)]), "b": []},
+            TOKENIZER,
             shard_tokens=20_000,
             validation_fraction=0.1,
             validation_sources={"c": []},
@@ -232,7 +233,7 @@ def test_unfinished_files_that_are_not_as_they_were_are_not_gone_on_with(
 
 def test_other_settings_begin_anew(tmp_path: Path) -> None:
     interrupted(tmp_path / "c")
-    write_corpus(tmp_path / "c", {"a": ["x"]}, byte_tokenizer())
+    write_corpus(tmp_path / "c", {"a": ["x"]}, TOKENIZER)
     assert Corpus.open(tmp_path / "c").num_documents == 1
 
 
@@ -246,7 +247,7 @@ def test_two_processes_do_not_write_one_corpus(tmp_path: Path) -> None:
 
 def test_a_kill_between_the_two_renames_leaves_the_old_corpus(tmp_path: Path) -> None:
     directory = tmp_path / "c"
-    write_corpus(directory, {"a": ["old"]}, byte_tokenizer())
+    write_corpus(directory, {"a": ["old"]}, TOKENIZER)
     before = files_of(directory)
     interrupted(directory)
     directory.rename(tmp_path / ".c.unfinished" / "corpus.old")
