@@ -7,6 +7,7 @@ digit. A text cut there gives the pieces, and so the ids, of the whole.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -15,6 +16,8 @@ PART_CHARS: Final = 1 << 18
 """Parts are at least this long, and end at the last cut that is found."""
 MAX_PART_CHARS: Final = 1 << 22
 """A part without a cut ends here, in the middle of a piece: what is encoded stays bounded."""
+
+_MAY_HAVE_CUT: Final = re.compile(r"[^\W_]|\n")
 
 
 class Continued(str):
@@ -43,31 +46,33 @@ def in_parts(
         list(in_parts(["one tw", "o three"], part_chars=5))   # ["one", " two", " three"]
     """
     rest = ""
+    searched = 0
     for block in blocks:
         rest += block
         while len(rest) > part_chars:
-            cut = last_cut(rest[: max_part_chars + 1])
+            window = rest[: max_part_chars + 1]
+            cut = last_cut(window, searched)
+            searched = len(window) - 1
             if cut == 0 and len(rest) <= max_part_chars:
                 break
             cut = cut or max_part_chars
             yield Continued(rest[:cut])
-            rest = rest[cut:]
+            rest, searched = rest[cut:], 0
     yield str(rest)
 
 
-def last_cut(text: str) -> int:
-    """The last place between two characters where every pattern starts a new piece; 0 for none."""
+def last_cut(text: str, first: int = 0) -> int:
+    """The last place from `first` on where every pattern starts a new piece; 0 for none."""
+    if not _MAY_HAVE_CUT.search(text, max(0, first - 2)):
+        return 0
     after = _kind(text[-1:])
-    for place in range(len(text) - 1, 0, -1):
+    for place in range(len(text) - 1, max(first, 1) - 1, -1):
         before = _kind(text[place - 1])
         if before in ("L", "N") and after not in (before, None):
             return place
-        if (
-            text[place - 1] == "\n"
-            and _is_visible(text[place])
-            and _is_visible(text[place - 2 : place - 1])
-        ):
-            return place
+        if text[place - 1] == "\n" and place > 1:
+            if _is_visible(text[place - 2]) and _is_visible(text[place]):
+                return place
         after = before
     return 0
 

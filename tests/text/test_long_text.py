@@ -42,6 +42,13 @@ def test_parts_are_the_text_and_only_the_last_ends_it(
     assert all(len(part) <= part_chars * 3 for part in parts[:-1])
 
 
+@settings(deadline=None)
+@given(text=st.text(alphabet=AWKWARD, max_size=60), first=st.integers(0, 60))
+def test_a_search_that_begins_later_finds_the_same_or_nothing(text: str, first: int) -> None:
+    cut = last_cut(text)
+    assert last_cut(text, first) == (cut if cut >= first else 0)
+
+
 def test_a_text_without_a_cut_ends_at_the_limit() -> None:
     assert last_cut("aaaa") == 0
     assert [len(part) for part in in_parts(["a" * 10], part_chars=2, max_part_chars=4)] == [4, 4, 2]
