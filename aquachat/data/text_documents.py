@@ -20,7 +20,7 @@ from aquachat.data.sources import DATA_TOML, SplitFiles, find_split_files
 from aquachat.data.split_writer import PROGRESS_ROWS, Progress
 from aquachat.errors import ConfigError, DataError, MissingFileError
 from aquachat.files import install_files, sha256_of, staging_directory, write_json, writing
-from aquachat.tasks.row_files import RejectedRow, read_rows
+from aquachat.tasks.row_files import MAX_LINE_BYTES, RejectedRow, RowReason, read_rows
 from aquachat.text.long_text import PART_CHARS, Continued, in_parts
 
 TEXT_SUFFIXES: Final = (".parquet", ".txt", ".md", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
@@ -153,7 +153,7 @@ def first_documents(parts: Iterable[str], count: int) -> Iterator[str]:
     for part in parts:
         yield part
         num_ended += not isinstance(part, Continued)
-        if num_ended == count:
+        if count and num_ended == count:
             return
 
 
@@ -197,6 +197,11 @@ def _file_blocks(path: Path) -> Iterator[str]:
 def _row_documents(path: Path) -> Iterator[str | None]:
     found = False
     for row in read_rows(path):
+        if isinstance(row, RejectedRow) and row.reason is RowReason.TOO_LONG:
+            raise DataError(
+                f"line {row.line_number:,} of `{path}` is longer than {MAX_LINE_BYTES >> 20} MiB",
+                hint="put that document into a `.txt` file of its own, which may have any length",
+            )
         text = None if isinstance(row, RejectedRow) else row.value.get("text")
         if isinstance(text, str):
             found = True

@@ -37,6 +37,9 @@ def in_parts(
 ) -> Iterator[str]:
     """One text that comes in blocks, in parts: all but the last are `Continued`.
 
+    A part ends at the last cut within `part_chars`; where there is none, within twice that, and so
+    on up to `max_part_chars`.
+
     Args:
         blocks: the text, cut anywhere.
         part_chars: a text up to this length is one part.
@@ -46,19 +49,24 @@ def in_parts(
         list(in_parts(["one tw", "o three"], part_chars=5))   # ["one", " two", " three"]
     """
     rest = ""
-    searched = 0
     for block in blocks:
         rest += block
-        while len(rest) > part_chars:
-            window = rest[: max_part_chars + 1]
-            cut = last_cut(window, searched)
-            searched = len(window) - 1
-            if cut == 0 and len(rest) <= max_part_chars:
-                break
-            cut = cut or max_part_chars
-            yield Continued(rest[:cut])
-            rest, searched = rest[cut:], 0
+        while len(rest) > part_chars and (end := _part_end(rest, part_chars, max_part_chars)):
+            yield Continued(rest[:end])
+            rest = rest[end:]
     yield str(rest)
+
+
+def _part_end(text: str, part_chars: int, max_part_chars: int) -> int:
+    """Where the first part of a text ends; 0 if that takes more text."""
+    searched, window = 0, part_chars
+    while not (cut := last_cut(text[: window + 1], searched)):
+        if window == max_part_chars:
+            return max_part_chars if len(text) > max_part_chars else 0
+        if window >= len(text):
+            return 0
+        searched, window = window, min(2 * window, max_part_chars)
+    return cut
 
 
 def last_cut(text: str, first: int = 0) -> int:
@@ -70,9 +78,8 @@ def last_cut(text: str, first: int = 0) -> int:
         before = _kind(text[place - 1])
         if before in ("L", "N") and after not in (before, None):
             return place
-        if text[place - 1] == "\n" and place > 1:
-            if _is_visible(text[place - 2]) and _is_visible(text[place]):
-                return place
+        if text[place - 1] == "\n" and place > 1 and _are_visible(text[place - 2], text[place]):
+            return place
         after = before
     return 0
 
@@ -87,6 +94,6 @@ def _kind(char: str) -> str | None:
     return category[0] if category[0] in "LN" else "other"
 
 
-def _is_visible(char: str) -> bool:
-    """Whether `char` is an ASCII character with ink."""
-    return "!" <= char <= "~"
+def _are_visible(*chars: str) -> bool:
+    """Whether each is an ASCII character with ink."""
+    return all("!" <= char <= "~" for char in chars)
