@@ -10,7 +10,8 @@ Cold rows begin at the parquet files and end at batches on the CPU. Ours writes 
 reads them, one epoch from nothing, starting of processes included. The peer has run for an epoch
 before, so that its buffer of documents is in its usual state; then it reads as many documents as
 ours. Kept tokens are those that are targets in a batch. Warm rows begin at shards, which the peer
-does not have: it encodes every time. With `--write` the figures go to `results/loader.json`.
+does not have: it encodes every time. With `--write` the figures go to `results/loader.json`, and as
+tables into `docs/corpus.md`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,6 +33,7 @@ from typing import Any
 
 import record
 
+from aquachat.data.bos_packing import pack_documents
 from aquachat.data.corpus import Corpus
 from aquachat.data.corpus_writer import write_corpus
 from aquachat.data.document_stream import Rereadable
@@ -40,6 +43,8 @@ from aquachat.data.text_rows import Packing
 from aquachat.text.render import BOS
 from aquachat.text.tokenizer import Tokenizer
 
+PAGE = record.ROOT / "docs" / "corpus.md"
+BEGIN, END = "<!-- begin of figures: benchmarks/loader.py -->", "<!-- end of figures -->"
 ROWS = 32
 """Rows of a batch on both sides."""
 PEER_NAME = "nanochat 92d63d4, tokenizing_distributed_data_loader_bos_bestfit"
@@ -195,9 +200,10 @@ def compare(
 
 def measure(
     files: Sequence[Path], tokenizer: Tokenizer, repeats: int, num_workers: int
-) -> list[dict[str, Any]]:
-    """All rows."""
-    rows = []
+) -> dict[str, list[dict[str, Any]]]:
+    """All rows, and what packing costs."""
+    rows: list[dict[str, Any]] = []
+    packing = []
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "corpus", files, tokenizer, num_workers)
         corpus = Corpus.open(Path(folder) / "corpus")
@@ -214,6 +220,8 @@ def measure(
                     repeats,
                 )
             )
+            share = rows[-1]["share_kept"]["peer"]
+            packing.append(packing_costs(corpus.lengths, seq_len) | {"peer_kept": share})
         remembering = PeerTokenizer(tokenizer)
         remembering.remembered = {}
         packer = PeerLoader(remembering, 2048, num_workers)
@@ -232,7 +240,58 @@ def measure(
                     repeats,
                 )
             )
-    return rows
+    return {"rows": rows, "packing": packing}
+
+
+def packing_costs(lengths: Any, seq_len: int) -> dict[str, Any]:
+    """What `bos` rows of an epoch cost, as shares of their positions and of the documents."""
+    pieces, _, num_rows = pack_documents(lengths, seq_len)
+    positions = num_rows * seq_len
+    goes_on = pieces.start > 0
+    return {
+        "seq_len": seq_len,
+        "padding": 1 - int(pieces.num_positions.sum()) / positions,
+        "repeated_bos": int(goes_on.sum()) / positions,
+        "documents_longer_than_a_row": float((lengths > seq_len).mean()),
+        "documents_cut": len(set(pieces.document[goes_on].tolist())) / len(lengths),
+    }
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| rows of T | nanochat drops | `bos` drops | `bos` pads | `<\\|bos\\|>` repeated "
+        "| documents cut (longer than T) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in document["packing"]:
+        lines.append(
+            f"| {row['seq_len']} | {1 - row['peer_kept']:.0%} of tokens | 0 | {row['padding']:.3%} "
+            f"| {row['repeated_bos']:.2%} | {row['documents_cut']:.0%} "
+            f"({row['documents_longer_than_a_row']:.0%}) |"
+        )
+    lines += [
+        "",
+        "| what, M tokens/s | ours | nanochat | ratio (least, most) |",
+        "|---|---|---|---|",
+    ]
+    for row in document["rows"]:
+        lines.append(
+            f"| {row['name']} | {row['ours'] / 1e6:.2f} | {row['peer'] / 1e6:.2f} "
+            f"| {row['ratio_median']:.1f} ({row['ratio_min']:.1f}, {row['ratio_max']:.1f}) |"
+        )
+    sentences = (
+        f"`{document['command']}` on {document['machine']}, load average {document['load_average']} "
+        f"at the start; {document['rows'][0]['repeats']} repeats, medians; revision "
+        f"{document['revision'][:12]}, {document['date']}."
+    )
+    return "\n".join([*lines, "", textwrap.fill(sentences, 118, break_on_hyphens=False)])
+
+
+def page_with(text: str, page: str) -> str:
+    """A page with other figures between its marks."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}"
 
 
 def warm_pass(corpus: Corpus, packing: Packing) -> Pass:
@@ -282,12 +341,13 @@ def main() -> None:
             f"{arguments.repeats} --vocab-size {tokenizer.n_vocab} --num-workers {num_workers}"
         )
         document = record.setting(command)
-        document["rows"] = measure(files, tokenizer, arguments.repeats, num_workers)
+        document |= measure(files, tokenizer, arguments.repeats, num_workers)
     finally:
         shutil.rmtree(folder)
     text = json.dumps(document, indent=1) + "\n"
     if arguments.write:
         (record.RESULTS / "loader.json").write_text(text, "utf-8")
+        PAGE.write_text(page_with(tables(document), PAGE.read_text("utf-8")), "utf-8")
     if arguments.json or not arguments.write:
         print(text, end="")
 
