@@ -7,10 +7,11 @@ training. Both sides encode with one tiktoken encoding, trained here on those fi
 threads (nanochat) or processes (ours) as there are cores, unless `--num-workers` says otherwise.
 
 Cold rows begin at the parquet files and end at batches on the CPU. Ours writes token shards and
-reads them, one epoch from nothing, starting of processes included. The peer has run for an epoch
-before, so that its buffer of documents is in its usual state; then it reads as many documents as
-ours. Kept tokens are those that are targets in a batch. Warm rows begin at shards, which the peer
-does not have: it encodes every time. With `--write` the figures go to `results/loader.json`, and as
+reads them, one epoch from nothing, starting of processes included. The peer has read 5,000 documents
+before, so that its buffer of documents is in its usual state; a pass of it reads 3,000 more. Kept
+tokens are those that are targets in a batch. Warm rows begin at shards, which the peer does not
+have: it encodes every time. Processor time is that of all processes of a side, so it says the same
+on a machine that does other things. With `--write` the figures go to `results/loader.json`, and as
 tables into `docs/corpus.md`.
 """
 
@@ -47,6 +48,7 @@ PAGE = record.ROOT / "docs" / "corpus.md"
 BEGIN, END = "<!-- begin of figures: benchmarks/loader.py -->", "<!-- end of figures -->"
 ROWS = 32
 """Rows of a batch on both sides."""
+PEER_WARM_UP_DOCUMENTS, PEER_DOCUMENTS = 5_000, 3_000
 PEER_NAME = "nanochat 92d63d4, tokenizing_distributed_data_loader_bos_bestfit"
 
 
@@ -57,6 +59,7 @@ class Pass:
     read_tokens: int
     kept_tokens: int
     seconds: float
+    processor_s: float
 
     @property
     def kept_per_second(self) -> float:
@@ -67,6 +70,18 @@ class Pass:
     def read_per_second(self) -> float:
         """Tokens a second, whether they reach a batch or not."""
         return self.read_tokens / self.seconds
+
+
+class Stopwatch:
+    """Seconds since it was made, of the clock and of the processors (ended children included)."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._used = sum(os.times()[:4])
+
+    def read(self) -> tuple[float, float]:
+        """(seconds, processor seconds)."""
+        return time.perf_counter() - self._started, sum(os.times()[:4]) - self._used
 
 
 class PeerTokenizer:
@@ -113,17 +128,15 @@ class PeerLoader:
         counted = self._tokenizer
         first_document, first_token = counted.num_documents, counted.num_tokens
         kept = 0
-        started = time.perf_counter()
+        watch = Stopwatch()
         while counted.num_documents - first_document < num_documents:
             _, targets = next(self._batches)
             kept += targets.numel()
-        seconds = time.perf_counter() - started
-        return Pass(counted.num_tokens - first_token, kept, seconds)
+        return Pass(counted.num_tokens - first_token, kept, *watch.read())
 
 
-def read_epoch(corpus: Corpus, seq_len: int, packing: Packing) -> tuple[int, float]:
-    """Targets and seconds of an epoch of a corpus, as batches."""
-    started = time.perf_counter()
+def read_epoch(corpus: Corpus, seq_len: int, packing: Packing) -> int:
+    """Read an epoch of a corpus as batches; how many targets it has."""
     source = TextSource(
         corpus,
         tokens_per_step=ROWS * seq_len,
@@ -138,17 +151,17 @@ def read_epoch(corpus: Corpus, seq_len: int, packing: Packing) -> tuple[int, flo
             kept += batch.num_targets
         step += 1
     source.close()
-    return kept, time.perf_counter() - started
+    return kept
 
 
 def cold_pass(files: Sequence[Path], tokenizer: Tokenizer, seq_len: int, num_workers: int) -> Pass:
     """Parquet to shards to batches, in a folder that did not exist."""
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        watch = Stopwatch()
         write(Path(folder) / "corpus", files, tokenizer, num_workers)
         corpus = Corpus.open(Path(folder) / "corpus")
-        kept, _ = read_epoch(corpus, seq_len, "bos")
-        return Pass(corpus.num_tokens, kept, time.perf_counter() - started)
+        kept = read_epoch(corpus, seq_len, "bos")
+        return Pass(corpus.num_tokens, kept, *watch.read())
 
 
 def write(folder: Path, files: Sequence[Path], tokenizer: Tokenizer, num_workers: int) -> None:
@@ -191,6 +204,10 @@ def compare(
             who: median(p.kept_tokens / p.read_tokens for p in side)
             for who, side in zip(("ours", "peer"), passes, strict=True)
         },
+        "processor_us_per_token": {
+            who: median(1e6 * p.processor_s / (rate(p) * p.seconds) for p in side)
+            for who, side in zip(("ours", "peer"), passes, strict=True)
+        },
         "tokens_read_per_second": {
             who: median(p.read_per_second for p in side)
             for who, side in zip(("ours", "peer"), passes, strict=True)
@@ -207,15 +224,14 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "corpus", files, tokenizer, num_workers)
         corpus = Corpus.open(Path(folder) / "corpus")
-        num_documents = corpus.num_documents
         for seq_len in (512, 2048):
             peer = PeerLoader(PeerTokenizer(tokenizer), seq_len, num_workers)
-            peer.one_pass(num_documents)
+            peer.one_pass(PEER_WARM_UP_DOCUMENTS)
             rows.append(
                 compare(
                     f"cold, T={seq_len}: parquet to batches, tokens kept",
                     lambda seq_len=seq_len: cold_pass(files, tokenizer, seq_len, num_workers),
-                    lambda peer=peer: peer.one_pass(num_documents),
+                    lambda peer=peer: peer.one_pass(PEER_DOCUMENTS),
                     lambda result: result.kept_per_second,
                     repeats,
                 )
@@ -225,7 +241,7 @@ def measure(
         remembering = PeerTokenizer(tokenizer)
         remembering.remembered = {}
         packer = PeerLoader(remembering, 2048, num_workers)
-        packer.one_pass(num_documents)
+        packer.one_pass(corpus.num_documents)
         for packing, loader, what in (
             ("bos", peer, "the peer encodes"),
             ("stream", peer, "the peer encodes"),
@@ -235,7 +251,7 @@ def measure(
                 compare(
                     f"warm, T=2048: shards to batches (`{packing}`), tokens read; {what}",
                     lambda packing=packing: warm_pass(corpus, packing),
-                    lambda loader=loader: loader.one_pass(num_documents),
+                    lambda loader=loader: loader.one_pass(PEER_DOCUMENTS),
                     lambda result: result.read_per_second,
                     repeats,
                 )
@@ -272,17 +288,19 @@ def tables(document: Mapping[str, Any]) -> str:
         )
     lines += [
         "",
-        "| what, M tokens/s | ours | nanochat | ratio (least, most) |",
-        "|---|---|---|---|",
+        "| what | ours, M tokens/s | nanochat | ratio (least, most) | processor time, ratio |",
+        "|---|---|---|---|---|",
     ]
     for row in document["rows"]:
+        used = row["processor_us_per_token"]
         lines.append(
             f"| {row['name']} | {row['ours'] / 1e6:.2f} | {row['peer'] / 1e6:.2f} "
-            f"| {row['ratio_median']:.1f} ({row['ratio_min']:.1f}, {row['ratio_max']:.1f}) |"
+            f"| {row['ratio_median']:.1f} ({row['ratio_min']:.1f}, {row['ratio_max']:.1f}) "
+            f"| {used['peer'] / used['ours']:.1f} |"
         )
     sentences = (
-        f"`{document['command']}` on {document['machine']}, load average {document['load_average']} "
-        f"at the start; {document['rows'][0]['repeats']} repeats, medians; revision "
+        f"`{document['command']}` on {document['machine']}; load average "
+        f"{document['load_average']} at the start; {document['rows'][0]['repeats']} repeats, medians; revision "
         f"{document['revision'][:12]}, {document['date']}."
     )
     return "\n".join([*lines, "", textwrap.fill(sentences, 118, break_on_hyphens=False)])
@@ -296,8 +314,9 @@ def page_with(text: str, page: str) -> str:
 
 def warm_pass(corpus: Corpus, packing: Packing) -> Pass:
     """Shards to batches, five epochs, since one takes some hundredths of a second."""
-    results = [read_epoch(corpus, 2048, packing) for _ in range(5)]
-    return Pass(5 * corpus.num_tokens, sum(k for k, _ in results), sum(s for _, s in results))
+    watch = Stopwatch()
+    kept = sum(read_epoch(corpus, 2048, packing) for _ in range(5))
+    return Pass(5 * corpus.num_tokens, kept, *watch.read())
 
 
 def open_peer(checkout: Path, files: Sequence[Path], folder: Path) -> None:

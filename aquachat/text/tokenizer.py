@@ -29,7 +29,11 @@ from aquachat.text.bpe_training import (
     learn_from_files,
     learn_from_iterator,
 )
-from aquachat.text.long_whitespace import MAX_RUN_CHARS, has_double_spaces, split_around_runs
+from aquachat.text.long_whitespace import (
+    MAX_RUN_CHARS,
+    may_have_doubles,
+    split_around_doubles,
+)
 from aquachat.text.patterns import NANOCHAT, is_known_family, without_lookahead
 from aquachat.text.stream_decoder import StreamDecoder
 from aquachat.text.tokenizer_files import (
@@ -254,9 +258,9 @@ class Tokenizer:
         """Stretches that together are the text, and what each has to be encoded with."""
         if not is_known_family(self.pattern):
             return ((text, self._encoding),)
-        if not has_double_spaces(text, self.pattern):
+        if not may_have_doubles(text, self.pattern):
             return ((text, self._plain_encoding),)
-        stretches = list(split_around_runs(text, self.pattern, 1))
+        stretches = list(split_around_doubles(text, self.pattern))
         if len(stretches) > len(text) // CHARS_PER_STRETCH and len(text) <= MAX_RUN_CHARS:
             return ((text, self._encoding),)
         return [
