@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+Packing = Literal["stream", "bos"]
 
 
 def option(default: Any, help: str, *, flag: bool = False, choices: tuple[str, ...] = ()) -> Any:
@@ -93,6 +94,7 @@ class TokenizeRecipe:
         {"text": 0}, "Corpus sources and how many documents of each, 0 for all"
     )
     shard_tokens: int = option(10_000_000, "Tokens in a shard")
+    num_workers: int = option(0, "Processes that encode text, 0 for one a core", flag=True)
     validation_fraction: float = option(0.01, "Share of documents held out for val/bpb")
 
 
@@ -127,6 +129,16 @@ class BaseRecipe(TrainRecipe):
     corpus: str = option("", "Corpus to train on, by default the preset's", flag=True)
     tokens_per_step: int = option(524_288, "Tokens in an optimizer step", flag=True)
     seq_len: int = option(2048, "Tokens in a row", flag=True)
+    packing: Packing = option(
+        "stream",
+        "Rows: `stream` runs documents on, `bos` begins each row with a document",
+        flag=True,
+        choices=("stream", "bos"),
+    )
+    document_mask: bool = option(False, "Keep attention inside a document")
+    mixture: dict[str, float] = option(
+        {}, "Sources of the corpus and their shares of the rows, none for all documents alike"
+    )
     tokens_per_parameter: float = option(
         20.0, "Training tokens for each parameter, when num_iterations is 0", flag=True
     )

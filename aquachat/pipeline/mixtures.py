@@ -282,9 +282,9 @@ def _reader(
 def _limited(
     read: Callable[[str], Iterable[str]], split: str, count: int
 ) -> Callable[[], Iterable[str]]:
-    from itertools import islice
+    from aquachat.data.text_documents import first_documents
 
-    return lambda: islice(read(split), count or None)
+    return lambda: first_documents(read(split), count)
 
 
 def _problems(seed: int, count: int, start: int) -> Iterator[str]:

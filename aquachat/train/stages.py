@@ -60,6 +60,9 @@ def run_base(session: Session, tokenizer: Tokenizer, make_hooks: MakeHooks) -> F
         rank=world.rank,
         world_size=world.size,
         device=world.device,
+        packing=recipe.packing,
+        document_mask=recipe.document_mask,
+        mixture=recipe.mixture,
     )
     bits = _bits_per_byte_hook(recipe, held_out, tokenizer, world, rows)
     plan = StagePlan(
@@ -68,9 +71,13 @@ def run_base(session: Session, tokenizer: Tokenizer, make_hooks: MakeHooks) -> F
         source=source,
         objective=NextToken(),
         schedule=make_schedule(recipe, num_steps=num_steps),
-        hooks=[bits, *make_hooks(model, tokenizer)],
+        hooks=[bits, _source_use_hook(recipe, source), *make_hooks(model, tokenizer)],
+        step_metrics=source.step_metrics,
     )
-    return run_stage(session, plan)
+    try:
+        return run_stage(session, plan)
+    finally:
+        source.close()
 
 
 def run_chat_stage(
@@ -225,6 +232,19 @@ def _bits_per_byte_hook(
         return {"val/bpb": result.bits_per_byte, "val/loss": result.nats_per_token}
 
     return Hook("bits per byte", recipe.eval_every, measure)
+
+
+def _source_use_hook(recipe: BaseRecipe, source: TextSource) -> Hook:
+    """Logs what was taken from each source of the corpus, counted exactly."""
+
+    def measure(model: GPT, step: int) -> Mapping[str, float]:
+        metrics: dict[str, float] = {}
+        for name, use in source.accounting(step).items():
+            metrics[f"data/tokens/{name}"] = use.tokens
+            metrics[f"data/epochs/{name}"] = use.epochs
+        return metrics
+
+    return Hook("source use", recipe.eval_every, measure)
 
 
 def _chat_loss_hook(
