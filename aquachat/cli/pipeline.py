@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -277,6 +279,11 @@ def _recipe_of_origin(command: Command, run: str) -> Path | None:
                 "--from", help="Checkpoints to compare, for example `--from sft --from rl`"
             ),
         ),
+        "recompute": Argument(
+            bool,
+            False,
+            typer.Option("--recompute", help="Only compute the figures again from predictions"),
+        ),
         **SET,
     },
 )
@@ -287,6 +294,8 @@ def evaluate(settings: Settings) -> None:
         aquachat eval --task AQUA
 
         aquachat eval --task SYNTHETIC/new_phrasings --from sft --from rl --json
+
+        aquachat eval --num-samples 8 --temperature 0.7 --from sft --from other/sft@200
     """
     execute(settings, _evaluate)
 
@@ -308,8 +317,11 @@ def _evaluate(command: Command) -> None:
     resolved = resolve_recipe(command, recorded=recorded_recipe(command.home, run))
     if settings["dry_run"]:
         return show_recipe(command, resolved, {"run": run})
+    if settings["recompute"]:
+        from aquachat.pipeline.recomputing import recompute_run
+
+        return _show_results(command, run, recompute_run(command.home.evals(run), run))
     from aquachat.pipeline.evaluation import evaluate_run
-    from aquachat.track.report import summary_tables
 
     context = open_context(command, resolved.recipe, run)
     try:
@@ -317,8 +329,13 @@ def _evaluate(command: Command) -> None:
             document = evaluate_run(context, progress, every_stage=not settings["origins"])
     finally:
         context.world.close()
-    if not context.world.is_main:
-        return
+    if context.world.is_main:
+        _show_results(command, run, document)
+
+
+def _show_results(command: Command, run: str, document: Mapping[str, Any]) -> None:
+    from aquachat.track.report import summary_tables
+
     command.output.result(document)
     shown = {"eval": document["results"], "comparisons": document["comparisons"]}
     for table in summary_tables(shown):

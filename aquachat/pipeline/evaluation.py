@@ -12,8 +12,10 @@ from aquachat.config.recipes import EvalRecipe
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.eval.chat import EvalResult, compare, evaluate_task
 from aquachat.eval.predictions import write_predictions
+from aquachat.eval.stats import holm
 from aquachat.files import write_json
 from aquachat.infer.engine import Engine, generation_dtype
+from aquachat.pipeline.baselines import OptionsOnlyBaselines
 from aquachat.pipeline.context import RunContext
 from aquachat.tasks.base import Task
 from aquachat.tasks.synthetic_task import synthetic_task
@@ -21,6 +23,9 @@ from aquachat.text.render import ChatRenderer
 from aquachat.train.lineage import Origin, find_origin, load_model
 
 PROTOCOLS = ("generative", "categorical")
+COMPARISONS_FILE = "comparisons.json"
+SETTINGS = ("option_orders", "num_samples", "temperature", "max_new_tokens")
+"""Keys of `[eval]` that say how questions were asked; results keep them."""
 
 
 class ProgressBar(Protocol):
@@ -41,16 +46,21 @@ class ProgressBar(Protocol):
 class Scored:
     """One result, and what it is a result of."""
 
-    origin: Origin
-    task: Task
+    stage: str
+    checkpoint: str
+    """As results name it; see `_named`."""
+    task: str
+    split: str
     result: EvalResult
+    settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `results`."""
         return {
-            "stage": self.origin.stage,
-            "checkpoint": self.origin.name,
+            "stage": self.stage,
+            "checkpoint": self.checkpoint,
             **self.result.to_json(),
+            "settings": dict(self.settings),
         }
 
 
@@ -73,22 +83,26 @@ def evaluate_run(
     """
     recipe = context.recipe.eval
     check_protocols(recipe)
-    origins = _origins(context, recipe.stages, skip_missing=every_stage)
+    origins = _named(_origins(context, recipe.stages, skip_missing=every_stage), context)
     tasks = [_task(context, reference) for reference in recipe.tasks]
     jobs = [
-        (origin, task, protocol)
-        for origin in origins
+        (name, origin, task, protocol)
+        for name, origin in origins.items()
         for task in tasks
         for protocol in recipe.protocols
         if protocol in task.protocols
     ]
     scored: list[Scored] = []
+    baselines = OptionsOnlyBaselines(
+        context.folders, recipe.options_only_rows, with_places=recipe.option_orders == 1
+    )
+    settings = {key: getattr(recipe, key) for key in SETTINGS} | {"seed": context.recipe.run.seed}
     loaded_from: Origin | None = None
-    for number, (origin, task, protocol) in enumerate(jobs):
+    for number, (name, origin, task, protocol) in enumerate(jobs):
         progress.update(
             completed=number,
             total=len(jobs),
-            description=f"eval {origin.name} on {task.name}/{task.split}, {protocol}",
+            description=f"eval {name} on {task.name}/{task.split}, {protocol}",
         )
         if origin != loaded_from:
             engine, renderer = _engine(context, origin)
@@ -103,17 +117,21 @@ def evaluate_run(
             temperature=recipe.temperature,
             max_new_tokens=recipe.max_new_tokens,
             seed=context.recipe.run.seed,
+            options_only=baselines.of(task),
             world=context.world,
         )
-        scored.append(Scored(origin, task, result))
+        scored.append(Scored(origin.stage, name, task.name, task.split, result, settings))
         if context.world.is_main:
             _write(context, scored[-1])
     progress.update(completed=len(jobs), total=len(jobs))
-    return {
+    document: dict[str, Any] = {
         "run": context.run,
         "results": [entry.to_json() for entry in scored],
         "comparisons": comparisons(scored),
     }
+    if context.world.is_main:
+        keep_comparisons(context.home.evals(context.run), context.run, document["comparisons"])
+    return document
 
 
 def check_protocols(recipe: EvalRecipe) -> None:
@@ -126,10 +144,13 @@ def check_protocols(recipe: EvalRecipe) -> None:
 
 
 def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """The paired difference of each two checkpoints on the same task, split and protocol."""
+    """The paired difference of each two checkpoints on the same task, split and protocol.
+
+    `p_value_holm` is adjusted for the number of comparisons in the list.
+    """
     groups: dict[tuple[str, str, str], list[Scored]] = {}
     for entry in scored:
-        key = (entry.task.name, entry.task.split, entry.result.protocol)
+        key = (entry.task, entry.split, entry.result.protocol)
         groups.setdefault(key, []).append(entry)
     found = []
     for (task, split, protocol), entries in groups.items():
@@ -141,26 +162,45 @@ def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
                         "split": split,
                         "protocol": protocol,
                         "tier": name,
-                        "a": a.origin.name,
-                        "b": b.origin.name,
+                        "a": a.checkpoint,
+                        "b": b.checkpoint,
                         **difference.to_json(),
                     }
                 )
-    return found
+    adjusted = holm([entry["p_value"] for entry in found])
+    return [{**entry, "p_value_holm": p} for entry, p in zip(found, adjusted, strict=True)]
 
 
-def _stem(result: Mapping[str, Any]) -> str:
+def keep_comparisons(folder: Path, run: str, found: Sequence[Mapping[str, Any]]) -> None:
+    """Write the comparisons of the last evaluation that made any, for the report."""
+    if found:
+        write_json(folder / COMPARISONS_FILE, {"run": run, "comparisons": list(found)})
+
+
+def result_stem(result: Mapping[str, Any]) -> str:
     """File name of a result, for example `sft@200-SYNTHETIC-new_numbers-generative`."""
-    return "-".join(str(result[key]) for key in ("checkpoint", "task", "split", "protocol"))
+    stem = "-".join(str(result[key]) for key in ("checkpoint", "task", "split", "protocol"))
+    return stem.replace("/", "~")
 
 
 def _write(context: RunContext, scored: Scored) -> None:
     folder = context.home.evals(context.run)
     folder.mkdir(parents=True, exist_ok=True)
     document = scored.to_json()
-    stem = _stem(document)
+    stem = result_stem(document)
     write_predictions(folder / f"{stem}.predictions.jsonl", scored.result.predictions)
     write_json(folder / f"{stem}.json", {"run": context.run, **document})
+
+
+def _named(origins: Sequence[Origin], context: RunContext) -> dict[str, Origin]:
+    """Each checkpoint once, by a name no other has: `sft@200`, of another run `other/sft@200`."""
+    found: dict[str, Origin] = {}
+    for origin in dict.fromkeys(origins):
+        is_own = origin.run_dir.resolve() == context.home.run(context.run).resolve()
+        name = origin.name if is_own else f"{origin.run_dir.name}/{origin.name}"
+        count = sum(other == name or other.startswith(f"{name}~") for other in found)
+        found[f"{name}~{count + 1}" if count else name] = origin
+    return found
 
 
 def _origins(context: RunContext, references: Sequence[str], *, skip_missing: bool) -> list[Origin]:
@@ -211,6 +251,6 @@ def sample_answers(
         return []
     last = results[-1]
     same = [r for r in results if r["checkpoint"] == last["checkpoint"]]
-    name = f"{_stem(same[0])}.predictions.jsonl"
+    name = f"{result_stem(same[0])}.predictions.jsonl"
     rows = read_predictions(context.home.evals(context.run) / name)
     return [row.to_json() for row in rows if row.order == 0 and row.sample == 0][:count]

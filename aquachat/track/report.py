@@ -18,8 +18,10 @@ from aquachat.track.report_tables import (
     Table,
     accuracy_table,
     at_k_table,
+    calibration_table,
     comparison_table,
     group_tables,
+    habit_table,
     letter_table,
     stage_table,
     summary_tables,
@@ -28,6 +30,10 @@ from aquachat.track.runs import RECIPE_FILE
 from aquachat.track.values import to_json
 
 FIGURES_DIR = "figures"
+GROUP_KINDS = (
+    *("num_steps", "tier", "family", "category", "subject"),
+    *("rationale_words", "option_order"),
+)
 
 __all__ = ["ReportPaths", "Table", "summary_tables", "write_report"]
 
@@ -81,9 +87,11 @@ def report_tables(data: ReportData) -> list[Table]:
         stage_table(data),
         accuracy_table(data),
         comparison_table(data),
-        *group_tables(data, ("num_steps", "tier", "family", "category")),
+        *group_tables(data, GROUP_KINDS),
         at_k_table(data),
         letter_table(data),
+        habit_table(data),
+        calibration_table(data),
     ]
     return [table for table in found if table is not None]
 
