@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aquachat.model.attention import causal_attention
+from aquachat.model.attention import attention_at, causal_attention
 from aquachat.model.config import GPTConfig
 
 IntArray = npt.NDArray[np.int64]
@@ -220,34 +220,34 @@ class PrefillCache:
         self._groups = slice(cache.num_groups, cache.num_groups + len(prompt_tokens))
         self._rows = slice(cache.num_rows, cache.num_rows + sum(rows))
         device = cache.prompts.keys.device
-        self._last = torch.tensor(prompt_tokens, device=device) - 1  # (P,)
+        self.last_places = torch.tensor(prompt_tokens, device=device) - 1  # (P,)
         self._repeats = torch.tensor(rows, device=device)  # (P,)
         self._width = max(prompt_tokens)
 
     @property
     def positions(self) -> Tensor:
         """(P, T)."""
-        return torch.arange(self._width, device=self._last.device).expand(len(self._last), -1)
+        places = self.last_places
+        return torch.arange(self._width, device=places.device).expand(len(places), -1)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Padding lies on the right, so causal attention needs no mask."""
         for store, new in zip(self._cache.prompts.pair(), (key, value), strict=True):
             store[layer, self._groups, :, : self._width] = new.transpose(1, 2).to(store.dtype)
+        if query.shape[1] < key.shape[1]:
+            return attention_at(query, key, value, self.last_places)
         return causal_attention(query, key, value)
 
     def previous_embedding(self, embedding: Tensor) -> Tensor:
         """Shift by one; the last of each prompt is kept for its rows."""
         embeddings = self._cache.embeddings
         if embeddings is not None:
-            last = self.last_of(embedding).to(embeddings.dtype)
+            rows = torch.arange(len(embedding), device=embedding.device)
+            last = embedding[rows, self.last_places].to(embeddings.dtype)
             embeddings[self._rows] = last.repeat_interleave(self._repeats, dim=0)
         previous = torch.zeros_like(embedding)
         previous[:, 1:] = embedding[:, :-1]
         return previous
-
-    def last_of(self, hidden: Tensor) -> Tensor:
-        """(P, T, C) -> (P, C): what stands at the last token of each prompt."""
-        return hidden[torch.arange(len(self._last), device=hidden.device), self._last]
 
 
 class DecodeCache:
