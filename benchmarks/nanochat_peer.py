@@ -2,8 +2,8 @@
 
 The plain model is the architecture of October 2025, which `aquachat.model.gpt.GPT` is too: rope
 base 10,000, queries and keys not scaled after their norm, and none of the value embeddings,
-residual factors, smear, backout and windows that came later. Nothing of nanochat is copied here but the
-order of the operations that are left.
+residual factors, smear, backout and windows that came later. Nothing of nanochat is copied here
+but the order of the operations that are left.
 """
 
 from __future__ import annotations
