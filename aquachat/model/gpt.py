@@ -304,7 +304,10 @@ class GPT(nn.Module):
             raw = self.lm_head(hidden)
         else:
             raw = F.linear(hidden, self.lm_head.weight[columns].to(hidden.dtype))
-        return softcap(raw.float(), self.config.logit_softcap)
+        if torch.is_grad_enabled():
+            return softcap(raw.float(), self.config.logit_softcap)
+        cap = self.config.logit_softcap
+        return raw.float().div_(cap).tanh_().mul_(cap)  # a vocabulary of new memory is slow
 
     def compute_copy(self, dtype: torch.dtype) -> GPT:
         """A frozen copy with its matrices in `dtype`, so that decoding does not cast every step.
