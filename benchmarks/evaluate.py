@@ -21,13 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from nanochat_peer import import_peer, own_model, plain_model, set_dtype
-from record import RESULTS, alternate, ratio_row, setting
+from pages import fill
+from record import CLOCKS, RESULTS, alternate, ratio_row, setting
 
 from aquachat.eval.chat import EvalResult, evaluate_task
 from aquachat.infer.engine import Engine
@@ -35,6 +36,7 @@ from aquachat.model.config import GPTConfig
 from aquachat.model.gpt import GPT
 from aquachat.tasks.aqua import load_aqua
 from aquachat.tasks.base import Example, Task
+from aquachat.tasks.choice_task import ChoiceTask
 from aquachat.tasks.row_files import Row, read_rows
 from aquachat.text.render import ChatRenderer
 from aquachat.text.tokenizer import Tokenizer
@@ -63,6 +65,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with aqua/dev.json")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: this process's own time"
+    )
     parser.add_argument("--max-examples", type=int, default=None)
     parser.add_argument("--protocols", nargs="+", default=["categorical", "generative"])
     parser.add_argument("--json", action="store_true", help="print the document too")
@@ -74,6 +79,7 @@ def main() -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         text = json.dumps(document, indent=1) + "\n"
         (RESULTS / "evaluate.json").write_text(text, "utf-8")
+        fill("throughput", throughput_table(document))
     if arguments.json:
         print(json.dumps(document, indent=1))
 
@@ -85,14 +91,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for protocol in arguments.protocols:
         mine = Ours(sides, choose_dtype("auto", CPU), protocol)
-        peers = {
-            name: Peer(sides, plain_model(module, sides.model, dtype), dtype, protocol, PLAIN)
-            for name, dtype in DTYPES.items()
-        }
-        agreement = check_answers(mine, peers["float32"])
-        best = fastest(peers)
-        for peer in (peers[best], sides.unpatched(module, DTYPES[best], protocol)):
-            seconds = alternate(mine.run, peer.run, arguments.repeats)
+        best = fastest(module, sides, protocol)
+        plain = sides.patched(module, DTYPES[best], protocol)
+        exact = plain if best == "float32" else sides.patched(module, torch.float32, protocol)
+        agreement = check_answers(mine, exact)
+        for peer in (plain, sides.unpatched(module, DTYPES[best], protocol)):
+            seconds = alternate(mine.run, peer.run, arguments.repeats, arguments.clock)
             row = ratio_row(
                 f"AQuA dev, {protocol}", "examples/s", len(sides.task), seconds, peer.name
             )
@@ -100,8 +104,36 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             rows.append({**row, **agreement} if same else row)
             rows[-1] |= {"our_dtype": str(mine.dtype)[6:], "peer_dtype": best}
             print(json.dumps(rows[-1]), file=sys.stderr)
-    command = f"benchmarks/evaluate.py --repeats {arguments.repeats} --threads {arguments.threads}"
-    return {**setting(command), "threads": arguments.threads, "rows": rows}
+    command = (
+        f"benchmarks/evaluate.py --repeats {arguments.repeats} --threads {arguments.threads}"
+        f" --clock {arguments.clock}"
+    )
+    kept = {"threads": arguments.threads, "clock": arguments.clock, "rows": rows}
+    return {**setting(command), **kept}
+
+
+def throughput_table(document: Mapping[str, Any]) -> list[str]:
+    """The lines of the table in the documentation."""
+    rows = [
+        [
+            row["name"].removeprefix("AQuA dev, "),
+            row["peer_name"],
+            f"{row['ours']:.1f} ({row['our_dtype']})",
+            f"{row['peer']:.2f} ({row['peer_dtype']})",
+            f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]",
+            f"{row['same_answers']} of {row['num_answers']}" if "same_answers" in row else "-",
+        ]
+        for row in document["rows"]
+    ]
+    clock = "wall clock" if document["clock"] == "wall" else "CPU time of the process"
+    setting_line = (
+        f"`{document['command']}` on {document['machine']}, threads: {document['threads']}, "
+        f"{clock}, load average {document['load_average']} when it ended; torch "
+        f"{document['torch']}, revision {document['revision'][:12]}, {document['date']}; "
+        f"{document['rows'][0]['repeats']} repeats, alternating."
+    )
+    header = ["protocol", "peer", "ours, examples/s", "peer, examples/s", "ratio [min, max]"]
+    return [setting_line, "", *table([*header, "same answers"], rows)]
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,16 @@ class Sides:
         texts += [f"12 {letter}\nAnswer: {letter}\n" * 50 for letter in "ABCDE"]
         tokenizer = Tokenizer.train_from_iterator(texts, VOCAB_SIZE)
         return cls(task, tokenizer, ChatRenderer(tokenizer), random_model(tokenizer))
+
+    def few(self, count: int) -> Sides:
+        """The same with the first questions only."""
+        assert isinstance(self.task, ChoiceTask)
+        task = ChoiceTask(self.task.name, self.task.split, self.task.items[:count])
+        return replace(self, task=task)
+
+    def patched(self, module: Any, dtype: torch.dtype, protocol: str) -> Peer:
+        """Nanochat's code with the plain model and our weights."""
+        return Peer(self, plain_model(module, self.model, dtype), dtype, protocol, PLAIN)
 
     def unpatched(self, module: Any, dtype: torch.dtype, protocol: str) -> Peer:
         """Nanochat's own model."""
@@ -279,17 +321,20 @@ def check_answers(ours: Ours, peer: Peer) -> dict[str, Any]:
     return {"same_answers": same, "num_answers": len(pairs)}
 
 
-def fastest(peers: dict[str, Peer]) -> str:
-    """The dtype in which the peer is faster here, each tried twice and the second time counted."""
-    seconds = {name: _seconds(peer.run) for name, peer in peers.items()}
+def fastest(module: Any, sides: Sides, protocol: str) -> str:
+    """The dtype in which the peer is faster here, by its CPU time on a few questions."""
+    few = sides.few(16)
+    seconds = {
+        name: _seconds(few.patched(module, dtype, protocol).run) for name, dtype in DTYPES.items()
+    }
     print(f"peer by dtype: {seconds}", file=sys.stderr)
     return min(seconds, key=lambda name: seconds[name])
 
 
 def _seconds(function: Callable[[], None]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     function()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 if __name__ == "__main__":
