@@ -20,14 +20,14 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from nanochat_peer import import_peer, own_model, plain_model, set_dtype
-from pages import fill
+from pages import fill, table
 from record import CLOCKS, RESULTS, alternate, ratio_row, setting
 
 from aquachat.eval.chat import EvalResult, evaluate_task
