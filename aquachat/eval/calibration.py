@@ -67,10 +67,10 @@ def calibration(questions: Questions) -> Calibration | None:
     if not weighted:
         return None
     total = sum(weight for _, weight in weighted)
-    bins = [
-        _bin(index, [pair for pair in weighted if _index(confidence_of(pair[0])) == index], total)
-        for index in range(NUM_BINS)
-    ]
+    by_bin: list[list[tuple[Prediction, float]]] = [[] for _ in range(NUM_BINS)]
+    for row, weight in weighted:
+        by_bin[_index(confidence_of(row))].append((row, weight))
+    bins = [_bin(index, rows, total) for index, rows in enumerate(by_bin)]
     filled = tuple(each for each in bins if each is not None)
     return Calibration(
         ece=sum(each.weight * abs(each.accuracy - each.confidence) for each in filled),

@@ -119,7 +119,7 @@ def first_largest(logits: Tensor) -> Tensor:
     width = vocab - vocab % CHUNK
     if logits.device.type != "cpu" or not width:
         return logits.argmax(dim=-1)
-    chunks = logits[:, :width].unflatten(1, (-1, CHUNK))  # (N, V / W, W)
+    chunks = logits[:, :width].view(rows, -1, CHUNK)  # (N, V / W, W)
     largest = chunks.amax(dim=-1)
     chunk = largest.argmax(dim=-1)
     inside = chunks[torch.arange(rows), chunk].argmax(dim=-1)

@@ -318,8 +318,9 @@ class GPT(nn.Module):
         for parameter in twin.parameters():
             if parameter.dim() > 1:
                 parameter.data = parameter.data.to(dtype)
-        for layer in twin.layers:
-            layer.self_attn.fuse()
+        for module in twin.modules():
+            if isinstance(module, SelfAttention):
+                module.fuse()
         return twin
 
     def num_parameters(self) -> int:

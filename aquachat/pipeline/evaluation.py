@@ -152,21 +152,25 @@ def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     for entry in scored:
         key = (entry.task, entry.split, entry.result.protocol)
         groups.setdefault(key, []).append(entry)
+    return compared([pair for entries in groups.values() for pair in combinations(entries, 2)])
+
+
+def compared(pairs: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
+    """The entries of `comparisons` that these pairs make, each for all questions and each tier."""
     found = []
-    for (task, split, protocol), entries in groups.items():
-        for a, b in combinations(entries, 2):
-            for name, difference in compare(a.result, b.result).items():
-                found.append(
-                    {
-                        "task": task,
-                        "split": split,
-                        "protocol": protocol,
-                        "tier": name,
-                        "a": a.checkpoint,
-                        "b": b.checkpoint,
-                        **difference.to_json(),
-                    }
-                )
+    for a, b in pairs:
+        for name, difference in compare(a.result, b.result).items():
+            found.append(
+                {
+                    "task": a.task,
+                    "split": a.split,
+                    "protocol": a.result.protocol,
+                    "tier": name,
+                    "a": a.checkpoint,
+                    "b": b.checkpoint,
+                    **difference.to_json(),
+                }
+            )
     adjusted = holm([entry["p_value"] for entry in found])
     return [{**entry, "p_value_holm": p} for entry, p in zip(found, adjusted, strict=True)]
 

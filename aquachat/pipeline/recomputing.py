@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aquachat.errors import DataError, MissingFileError
 from aquachat.eval.predictions import read_predictions
-from aquachat.eval.results import NOT_ASKED_FOR, recompute
+from aquachat.eval.results import ALL_QUESTIONS, NOT_ASKED_FOR, recompute
 from aquachat.files import write_json
-from aquachat.pipeline.evaluation import Scored, comparisons, keep_comparisons, result_stem
+from aquachat.pipeline.evaluation import (
+    COMPARISONS_FILE,
+    Scored,
+    compared,
+    keep_comparisons,
+    result_stem,
+)
 from aquachat.train.lineage import STAGES
 
 PREDICTIONS_SUFFIX = ".predictions.jsonl"
@@ -21,8 +27,8 @@ def recompute_run(folder: Path, run: str) -> dict[str, Any]:
     """Compute every result in a run's `eval` folder again from its predictions, and rewrite it.
 
     What predictions cannot know is taken over from the result's own file: the checkpoint, how
-    questions were asked, rows that could not be, and the seconds it took. Comparisons are made of
-    all results that share a task, split, protocol and settings.
+    questions were asked, rows that could not be, and the seconds it took. Compared is what the last
+    evaluation compared.
 
     Args:
         folder: `runs/<run>/eval`.
@@ -45,9 +51,7 @@ def recompute_run(folder: Path, run: str) -> dict[str, Any]:
     for entry in scored:
         document = entry.to_json()
         write_json(folder / f"{result_stem(document)}.json", {"run": run, **document})
-    found = []
-    for settings in dict.fromkeys(map(_settings, scored)):
-        found += comparisons([entry for entry in scored if _settings(entry) == settings])
+    found = compared(_pairs(folder / COMPARISONS_FILE, scored))
     keep_comparisons(folder, run, found)
     return {
         "run": run,
@@ -94,8 +98,18 @@ def _age(entry: Scored) -> tuple[int, int, str]:
     return stage, int(step) if step.isdigit() else 0, entry.checkpoint
 
 
-def _settings(entry: Scored) -> str:
-    return json.dumps(entry.settings, sort_keys=True)
+def _pairs(path: Path, scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
+    """Which results the last evaluation compared, of those that are still there."""
+    if not path.exists():
+        return []
+    known = {_key(entry.to_json(), entry.checkpoint): entry for entry in scored}
+    rows = [row for row in _read(path).get("comparisons", []) if row.get("tier") == ALL_QUESTIONS]
+    keys = [(_key(row, row.get("a")), _key(row, row.get("b"))) for row in rows]
+    return [(known[a], known[b]) for a, b in keys if a in known and b in known]
+
+
+def _key(row: Mapping[str, Any], checkpoint: Any) -> tuple[str, ...]:
+    return tuple(str(x) for x in (checkpoint, row["task"], row["split"], row["protocol"]))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
