@@ -70,6 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--max-examples", type=int, default=None)
     parser.add_argument("--protocols", nargs="+", default=["categorical", "generative"])
+    parser.add_argument("--models", nargs="+", choices=["plain", "own"], default=["plain", "own"])
     parser.add_argument("--json", action="store_true", help="print the document too")
     parser.add_argument("--no-write", action="store_true", help="leave the kept results alone")
     arguments = parser.parse_args()
@@ -95,7 +96,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         plain = sides.patched(module, DTYPES[best], protocol)
         exact = plain if best == "float32" else sides.patched(module, torch.float32, protocol)
         agreement = check_answers(mine, exact)
-        for peer in (plain, sides.unpatched(module, DTYPES[best], protocol)):
+        peers = [plain]
+        if "own" in arguments.models:
+            peers.append(sides.unpatched(module, DTYPES[best], protocol))
+        for peer in peers:
             seconds = alternate(mine.run, peer.run, arguments.repeats, arguments.clock)
             row = ratio_row(
                 f"AQuA dev, {protocol}", "examples/s", len(sides.task), seconds, peer.name
@@ -108,6 +112,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         f"benchmarks/evaluate.py --repeats {arguments.repeats} --threads {arguments.threads}"
         f" --clock {arguments.clock}"
     )
+    if arguments.max_examples is not None:
+        command += f" --max-examples {arguments.max_examples}"
     kept = {"threads": arguments.threads, "clock": arguments.clock, "rows": rows}
     return {**setting(command), **kept}
 
@@ -122,6 +128,7 @@ def throughput_table(document: Mapping[str, Any]) -> list[str]:
             f"{row['peer']:.2f} ({row['peer_dtype']})",
             f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]",
             f"{row['same_answers']} of {row['num_answers']}" if "same_answers" in row else "-",
+            f"{row['repeats']}",
         ]
         for row in document["rows"]
     ]
@@ -129,11 +136,11 @@ def throughput_table(document: Mapping[str, Any]) -> list[str]:
     setting_line = (
         f"`{document['command']}` on {document['machine']}, threads: {document['threads']}, "
         f"{clock}, load average {document['load_average']} when it ended; torch "
-        f"{document['torch']}, revision {document['revision'][:12]}, {document['date']}; "
-        f"{document['rows'][0]['repeats']} repeats, alternating."
+        f"{document['torch']}, revision {document['revision'][:12]}, {document['date']}. "
+        "Repeats alternate."
     )
     header = ["protocol", "peer", "ours, examples/s", "peer, examples/s", "ratio [min, max]"]
-    return [setting_line, "", *table([*header, "same answers"], rows)]
+    return [setting_line, "", *table([*header, "same answers", "repeats"], rows)]
 
 
 @dataclass(frozen=True)
