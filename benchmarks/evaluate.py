@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import sys
 import tempfile
 import time
@@ -87,6 +88,13 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The document of results."""
+    command = (
+        f"benchmarks/evaluate.py --repeats {arguments.repeats} --threads {arguments.threads}"
+        f" --clock {arguments.clock}"
+    )
+    if arguments.max_examples is not None:
+        command += f" --max-examples {arguments.max_examples}"
+    document = setting(command)  # the revision that is measured, whatever is committed meanwhile
     module = import_peer(arguments.peer)
     sides = Sides.make(arguments.data, arguments.max_examples)
     rows = []
@@ -108,14 +116,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             rows.append({**row, **agreement} if same else row)
             rows[-1] |= {"our_dtype": str(mine.dtype)[6:], "peer_dtype": best}
             print(json.dumps(rows[-1]), file=sys.stderr)
-    command = (
-        f"benchmarks/evaluate.py --repeats {arguments.repeats} --threads {arguments.threads}"
-        f" --clock {arguments.clock}"
-    )
-    if arguments.max_examples is not None:
-        command += f" --max-examples {arguments.max_examples}"
-    kept = {"threads": arguments.threads, "clock": arguments.clock, "rows": rows}
-    return {**setting(command), **kept}
+    document |= {"load_average": round(os.getloadavg()[0], 2)}
+    return {**document, "threads": arguments.threads, "clock": arguments.clock, "rows": rows}
 
 
 def throughput_table(document: Mapping[str, Any]) -> list[str]:
