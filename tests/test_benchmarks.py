@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -26,6 +27,33 @@ def test_results_name_a_revision_of_the_history(file: Path) -> None:
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "lines"),
+    [("meter", "meter", "meter_table"), ("throughput", "evaluate", "throughput_table")],
+)
+def test_the_page_of_evaluation_shows_the_kept_figures(
+    name: str, program: str, lines: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    pages, module = importlib.import_module("pages"), importlib.import_module(program)
+    document = json.loads((module.RESULTS / f"{program}.json").read_text("utf-8"))
+    text = pages.PAGE.read_text("utf-8")
+    assert pages.filled(text, name, getattr(module, lines)(document)) == text
+
+
+def test_known_engines_scored_what_they_must() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "meter.json").read_text("utf-8"))["rows"]
+    for row in rows:
+        if row["option_orders"] != 5:
+            continue
+        if row["engine"] == "oracle":
+            assert row["accuracy"] == 1.0
+        elif row["engine"].startswith("always"):
+            assert row["accuracy"] == pytest.approx(0.2, abs=1e-12)
+        elif row["engine"] == "guesses":
+            assert row["ci95"][0] < 0.2 < row["ci95"][1]
 
 
 def test_the_page_of_seeds_shows_the_kept_figures(monkeypatch: pytest.MonkeyPatch) -> None:

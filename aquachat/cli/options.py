@@ -188,6 +188,10 @@ SET_ARGUMENT = Argument(
 )
 
 
+SET = {"set_": SET_ARGUMENT}
+"""Of `recipe_command`, for a command that takes any key."""
+
+
 def _section_parameters(section: str) -> list[tuple[str, str, inspect.Parameter]]:
     found = []
     for entry in fields(SECTIONS[section]):

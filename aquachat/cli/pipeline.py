@@ -1,8 +1,10 @@
-"""The Pipeline panel: prepare, tokenize, train base|mid|sft, rl, eval, run."""
+"""The Pipeline panel: train base|mid|sft, rl, eval, run; `cli.data` has prepare and tokenize."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -20,11 +22,11 @@ from aquachat.cli.command import (
     show_recipe,
     with_names,
 )
-from aquachat.cli.hygiene import check
+from aquachat.cli.data import prepare, tokenize
 from aquachat.cli.options import (
     OUTPUT_OPTIONS,
     RECIPE_OPTIONS,
-    SET_ARGUMENT,
+    SET,
     STAGE_OPTIONS,
     TRACKING_OPTIONS,
     Argument,
@@ -44,7 +46,6 @@ NEXT = {
     "sft": "aquachat rl --run {run}",
     "rl": "aquachat eval --run {run}",
 }
-SET = {"set_": SET_ARGUMENT}
 
 train = typer.Typer(help="Train a stage: base, then mid, then sft", no_args_is_help=True)
 
@@ -57,130 +58,6 @@ def register(app: typer.Typer) -> None:
     app.command("rl", rich_help_panel=PANEL)(rl)
     app.command("eval", rich_help_panel=PANEL)(evaluate)
     app.command("run", rich_help_panel=PANEL)(run)
-
-
-@recipe_command(
-    "run",
-    "prepare",
-    common=(*RECIPE_OPTIONS, *OUTPUT_OPTIONS),
-    arguments={
-        "datasets": Argument(
-            list[str] | None,
-            None,
-            typer.Argument(
-                help="aqua, gsm8k, arc, mmlu, humaneval, smoltalk, identity, chat, core, fineweb, "
-                "climbmix, text, synthetic or all"
-            ),
-        ),
-        "source": Argument(
-            str | None,
-            None,
-            typer.Option(
-                "--source",
-                help="File, folder, zip or tar, its https://, gs:// or s3:// address, or `hub`",
-            ),
-        ),
-        "data": Argument(
-            Path | None,
-            None,
-            typer.Option("--data", help="Folder of raw sets with a `data.toml` that names them"),
-        ),
-        "check": Argument(
-            bool,
-            False,
-            typer.Option("--check", help="Report what is wrong with sets that are prepared"),
-        ),
-        **SET,
-    },
-)
-def prepare(settings: Settings) -> None:
-    """Make datasets ready: check the rows, write the splits and a manifest.
-
-    Examples:
-        aquachat prepare synthetic
-
-        aquachat prepare aqua --source hub
-
-        aquachat prepare aqua --source gs://nanochat-aquarat-datasets/datasets/aqua/aqua_cache.zip
-
-        aquachat prepare fineweb --shards 8
-
-        aquachat prepare aqua gsm8k text --data ../shared/data
-
-        aquachat prepare --check aqua
-    """
-    execute(settings, _prepare)
-
-
-def _prepare(command: Command) -> None:
-    from aquachat.pipeline.downloads import DownloadDisplay
-    from aquachat.pipeline.preparing import (
-        expand_names,
-        open_remotes,
-        prepare_datasets,
-        prepared_document,
-        report_rows,
-    )
-
-    settings = command.settings
-    resolved = resolve_recipe(command, with_data=settings["data"] is not None)
-    names = settings["datasets"] or resolved.recipe.prepare.datasets
-    if settings["dry_run"]:
-        return show_recipe(command, resolved, {"datasets": ", ".join(names)})
-    names = expand_names(names, source=settings["source"], data=settings["data"])
-    if settings["check"]:
-        return check(command, names, resolved.recipe.prepare.output_dir)
-    with command.output.progress("prepare", len(names)) as progress:
-        display = DownloadDisplay(command.output, progress, "prepare", len(names))
-        remotes = open_remotes(command.home, resolved.recipe, display.show)
-        reports = prepare_datasets(
-            names,
-            resolved.recipe,
-            command.home,
-            source=settings["source"],
-            data=settings["data"],
-            note=command.output.note,
-            on_done=display.end_set,
-            remotes=remotes,
-        )
-    command.output.result(prepared_document(reports, remotes))
-    command.output.table("Prepared", *report_rows(reports))
-    command.output.next_command("aquachat tokenize --preset tiny")
-
-
-@recipe_command("run", "tokenize", common=(*RECIPE_OPTIONS, *OUTPUT_OPTIONS), arguments=SET)
-def tokenize(settings: Settings) -> None:
-    """Train the vocabulary, unless one is named, and write token shards for base training.
-
-    Examples:
-        aquachat tokenize --preset tiny
-
-        aquachat tokenize --vocab-size 32768 --set 'tokenize.sources={text=0}'
-    """
-    execute(settings, _tokenize)
-
-
-def _tokenize(command: Command) -> None:
-    from aquachat.pipeline.tokenizing import tokenize as make_corpus
-
-    preset = command.settings["preset"]
-    resolved = resolve_recipe(command)
-    recipe = with_names(resolved.recipe, preset or "default")
-    if command.settings["dry_run"]:
-        return show_recipe(command, resolved, {"corpus": recipe.tokenize.name})
-    with command.output.progress("tokenize") as progress:
-        result = make_corpus(
-            recipe, command.home, note=command.output.note, progress=progress.advance
-        )
-    command.output.result(result.to_json())
-    rows = [
-        (name, count.documents, count.text_bytes, count.tokens, round(count.bytes_per_token, 3))
-        for name, count in result.corpus.sources.items()
-    ]
-    title = f"Corpus {recipe.tokenize.name}, vocabulary {result.tokenizer.n_vocab:,}"
-    command.output.table(title, ["source", "documents", "bytes", "tokens", "bytes/token"], rows)
-    flag = f" --preset {preset}" if preset else ""
-    command.output.next_command(f"aquachat train base{flag}")
 
 
 @train.command("base")
@@ -312,6 +189,11 @@ def _recipe_of_origin(command: Command, run: str) -> Path | None:
                 "--from", help="Checkpoints to compare, for example `--from sft --from rl`"
             ),
         ),
+        "recompute": Argument(
+            bool,
+            False,
+            typer.Option("--recompute", help="Only compute the figures again from predictions"),
+        ),
         **SET,
     },
 )
@@ -324,6 +206,8 @@ def evaluate(settings: Settings) -> None:
         aquachat eval --task SYNTHETIC/new_phrasings --from sft --from rl --json
 
         aquachat eval --task CORE --task BPB --max-examples 500
+
+        aquachat eval --num-samples 8 --temperature 0.7 --from sft --from other/sft@200
     """
     execute(settings, _evaluate)
 
@@ -347,9 +231,11 @@ def _evaluate(command: Command) -> None:
     resolved = resolve_recipe(command, recorded=recorded_recipe(command.home, run))
     if settings["dry_run"]:
         return show_recipe(command, resolved, {"run": run})
+    if settings["recompute"]:
+        from aquachat.pipeline.recomputing import recompute_run
+
+        return _show_results(command, run, recompute_run(command.home.evals(run), run))
     from aquachat.pipeline.evaluation import evaluate_run
-    from aquachat.track.report import summary_tables
-    from aquachat.track.score_tables import score_tables
 
     context = open_context(command, resolved.recipe, run)
     try:
@@ -357,8 +243,14 @@ def _evaluate(command: Command) -> None:
             document = evaluate_run(context, progress, every_stage=not settings["origins"])
     finally:
         context.world.close()
-    if not context.world.is_main:
-        return
+    if context.world.is_main:
+        _show_results(command, run, document)
+
+
+def _show_results(command: Command, run: str, document: Mapping[str, Any]) -> None:
+    from aquachat.track.report import summary_tables
+    from aquachat.track.score_tables import score_tables
+
     command.output.result(document)
     shown = {**document, "eval": document["results"]}
     for table in [*summary_tables(shown), *score_tables(shown)]:

@@ -222,6 +222,9 @@ class EvalRecipe:
     temperature: float = option(0.0, "Sampling temperature, 0 for greedy", flag=True)
     max_new_tokens: int = option(256, "Longest reply, tool results included", flag=True)
     max_examples: int = option(0, "Questions of each task, 0 for all", flag=True)
+    options_only_rows: int = option(
+        2000, "Training questions for the options-only baseline, 0 for none"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from aquachat.data.hygiene.words import normalised_question
 from aquachat.data.manifest import FlaggedRow, SourceFile, SplitReport
 from aquachat.errors import DataError
 from aquachat.files import json_line, sha256_of
+from aquachat.tasks.annotate import StepCounts, count_steps
 from aquachat.tasks.option_order import option_references
 from aquachat.tasks.row_files import RejectedRow, Row
 
@@ -41,20 +42,25 @@ class RowTally:
     def __init__(self) -> None:
         self._letters = Counter[str]()
         self._references = Counter[str]()
+        self._steps = StepCounts()
 
     def add(self, read: PreparedRow) -> None:
         """Count a row that was written."""
         if read.item is not None:
             self._letters[read.item.answer_letter] += 1
             self._references[str(option_references(read.item))] += 1
+            if read.item.rationale:
+                self._steps += count_steps([read.item.rationale])
 
     def counts(self) -> dict[str, dict[str, int]]:
         """As `SplitReport.counts`; empty where no row is multiple choice."""
         if not self._letters:
             return {}
+        steps = {"calculator_steps": self._steps.to_json()} if self._steps.rationales else {}
         return {
             "letter": dict(sorted(self._letters.items())),
             "option_references": dict(sorted(self._references.items())),
+            **steps,
         }
 
 

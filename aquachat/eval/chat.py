@@ -18,8 +18,11 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from aquachat.errors import ConfigError
+from aquachat.eval.estimates import RATIONALE_WORDS
+from aquachat.eval.habits import calculator_calls, is_well_formed
+from aquachat.eval.options_only import OptionsOnly
 from aquachat.eval.predictions import Prediction
-from aquachat.eval.results import EvalResult, compare, recompute
+from aquachat.eval.results import NOT_ASKED_FOR, EvalResult, compare, recompute
 from aquachat.infer.types import Completion, SamplingParams
 from aquachat.tasks.base import Example, Grade, ScoringProtocol, Task, grade_all
 from aquachat.tasks.multiple_choice import choice_conversation, rotate
@@ -76,6 +79,7 @@ def evaluate_task(
     temperature: float = 0.0,
     max_new_tokens: int = 256,
     seed: int = 0,
+    options_only: OptionsOnly | str = NOT_ASKED_FOR,
     world: World | None = None,
     progress: Progress | None = None,
 ) -> EvalResult:
@@ -84,7 +88,8 @@ def evaluate_task(
     `protocol` is `generative` or `categorical`. Each question is asked in `option_orders` cyclic
     orders of its options, None being all of them, and answered `num_samples` times in each
     (generative only). `temperature` 0 is greedy. A reply depends on `seed` and its prompt, not on
-    how the questions are shared. `progress` is called as replies are finished.
+    how the questions are shared. `options_only` is the classifier that is scored on the same rows,
+    or why there is none. `progress` is called as replies are finished.
 
     Raises:
         ConfigError: there is no such protocol, or greedy samples would all be the same.
@@ -102,6 +107,8 @@ def evaluate_task(
             seed=seed,
         )
         predictions = _generative(engine, renderer, task, rows, params, progress)
+    if isinstance(options_only, OptionsOnly):
+        predictions = _with_baseline(predictions, rows, options_only)
     return recompute(
         _gathered(predictions, world),
         task=task.name,
@@ -109,6 +116,7 @@ def evaluate_task(
         protocol=cast(ScoringProtocol, protocol),
         num_unasked=len(getattr(task, "rejected", ())),
         seconds=time.perf_counter() - started,
+        options_only_note=options_only if isinstance(options_only, str) else "",
     )
 
 
@@ -190,14 +198,20 @@ def _generative(
     ]
     grades = grade_all(task, [(row.example, reply.text) for row, _, _, reply in answered])
     return _by_question(
-        _graded(row, sample, completion, reply, grade)
+        _graded(renderer, row, sample, completion, reply, grade)
         for (row, sample, completion, reply), grade in zip(answered, grades, strict=True)
     )
 
 
 def _graded(
-    row: _Row, sample: int, completion: Completion, reply: Reply, grade: Grade
+    renderer: ChatRenderer,
+    row: _Row,
+    sample: int,
+    completion: Completion,
+    reply: Reply,
+    grade: Grade,
 ) -> Prediction:
+    calls = calculator_calls(renderer, completion.tokens, reply.parts)
     return replace(
         _blank(row),
         sample=sample,
@@ -208,6 +222,9 @@ def _graded(
         parts=tuple({"type": str(part.kind), "text": part.text} for part in reply.parts),
         finish=str(completion.finish),
         num_tokens=len(completion.tokens),
+        is_well_formed=is_well_formed(reply.text, completion.finish, grade.answer),
+        num_calls=len(calls),
+        num_executed_calls=sum(call.is_executed for call in calls),
     )
 
 
@@ -244,6 +261,9 @@ def _chosen(task: Task, row: _Row, logits: Tensor | None) -> Prediction:
 def _blank(row: _Row) -> Prediction:
     """No reply."""
     example = row.example
+    attributes = dict(example.attributes)
+    if example.item is not None and example.item.rationale:
+        attributes[RATIONALE_WORDS] = len(example.item.rationale.split())
     return Prediction(
         id=example.id,
         order=row.order,
@@ -256,13 +276,28 @@ def _blank(row: _Row) -> Prediction:
         reply="",
         finish=str(StopReason.LENGTH),
         num_prompt_tokens=len(row.prompt),
-        attributes=dict(example.attributes),
+        attributes=attributes,
     )
 
 
 def _user_text(conversation: Conversation) -> str:
     turns = [message.text for message in conversation.messages if message.role is Role.USER]
     return turns[-1]
+
+
+def _with_baseline(
+    predictions: Sequence[list[Prediction]], rows: Sequence[_Row], classifier: OptionsOnly
+) -> list[list[Prediction]]:
+    """The predictions with the letter that the classifier chooses for each row."""
+    chosen = {
+        (row.example.id, row.order): classifier.choose(row.example.item)
+        for row in rows
+        if row.example.item is not None
+    }
+    return [
+        [replace(row, options_only=chosen.get((row.id, row.order))) for row in question]
+        for question in predictions
+    ]
 
 
 def _by_question(predictions: Iterable[Prediction]) -> list[list[Prediction]]:

@@ -41,6 +41,14 @@ class Prediction:
     """Of the reply, forced tokens and the stop token included."""
     probabilities: Mapping[str, float] | None = None
     """Categorical protocol: of each letter, among the letters."""
+    options_only: str | None = None
+    """The letter that a classifier chooses which sees the options of this row alone."""
+    is_well_formed: bool = False
+    """Whether the reply ended by itself, in the one answer line that it has."""
+    num_calls: int = 0
+    """Well-formed calculator calls."""
+    num_executed_calls: int = 0
+    """Those of them that the calculator could evaluate."""
     attributes: Mapping[str, str | int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -5,36 +5,20 @@ Everything here is a function of the predictions, so a file of them gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Final
 
 from aquachat.errors import DataError
-from aquachat.eval import stats
+from aquachat.eval import estimates, stats
+from aquachat.eval.calibration import Calibration, calibration
+from aquachat.eval.estimates import Estimate, Questions
 from aquachat.eval.predictions import Prediction
 from aquachat.text.render import StopReason
 
-GROUPED_BY: Final = ("num_steps", "tier", "family", "category", "subject")
-"""Attributes of examples by which accuracy is also given."""
 ALL_QUESTIONS: Final = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """An accuracy with its interval over questions."""
-
-    accuracy: float
-    ci95: stats.Interval
-    num_questions: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As in `by_num_steps`."""
-        return {
-            "accuracy": self.accuracy,
-            "ci95": list(self.ci95),
-            "num_examples": self.num_questions,
-        }
+NOT_ASKED_FOR: Final = "no options-only classifier was given"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +44,15 @@ class EvalResult:
     """None for free-form answers."""
     majority_letter: float | None
     """What the best single letter would score on the same rows."""
+    options_only: float | None
+    """What a classifier that sees the options alone scores on the same rows."""
+    options_only_note: str
+    """Why `options_only` is None; empty where it is not."""
     gold_probability: float | None
-    """Categorical protocol: mean probability of the right letter."""
+    """Mean probability of the right answer: of its letter among the letters, or, where a question
+    was answered several times, the share of its samples that are right."""
+    calibration: Calibration | None
+    """Categorical protocol."""
     letters: Mapping[str, int]
     maj_at_k: Mapping[int, float]
     pass_at_k: Mapping[int, float]
@@ -69,6 +60,12 @@ class EvalResult:
     """Share of replies that name no valid answer."""
     truncated: float
     """Share of replies cut by the token limit."""
+    format_adherence: float | None
+    """Generative protocol: share of replies that end by themselves in the one answer line."""
+    tool_use: float | None
+    """Generative protocol: share of replies with a well-formed calculator call."""
+    tool_success: float | None
+    """Share of those calls that the calculator could evaluate; None without calls."""
     num_tokens: int
     """Tokens of all replies."""
     groups: Mapping[str, Mapping[str, Estimate]]
@@ -78,7 +75,6 @@ class EvalResult:
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `results`, without stage and checkpoint, which only the caller knows."""
-        baselines = {"chance": self.chance, "majority_letter": self.majority_letter}
         document: dict[str, Any] = {
             "task": self.task,
             "split": self.split,
@@ -89,20 +85,37 @@ class EvalResult:
             "num_fixed_order": self.num_fixed_order,
             "accuracy": self.accuracy,
             "ci95": list(self.ci95),
-            "baselines": {name: value for name, value in baselines.items() if value is not None},
+            "baselines": self._baselines(),
             "letter_histogram": dict(self.letters),
             "maj_at_k": {str(k): value for k, value in self.maj_at_k.items()},
             "pass_at_k": {str(k): value for k, value in self.pass_at_k.items()},
             "invalid_fraction": self.invalid,
             "truncated_fraction": self.truncated,
+            "format_adherence": self.format_adherence,
+            "tool_use": self.tool_use,
+            "tool_success": self.tool_success,
             "completion_tokens": self.num_tokens,
             "seconds": self.seconds,
         }
+        if self.options_only_note and self.chance is not None:
+            document["options_only_note"] = self.options_only_note
         if self.gold_probability is not None:
             document["mean_gold_probability"] = self.gold_probability
-        for name, estimates in self.groups.items():
-            document[f"by_{name}"] = {key: value.to_json() for key, value in estimates.items()}
+        if self.calibration is not None:
+            document["calibration"] = self.calibration.to_json()
+        for name, parts in self.groups.items():
+            document[f"by_{name}"] = {key: value.to_json() for key, value in parts.items()}
         return document
+
+    def _baselines(self) -> dict[str, float | None]:
+        """None of them for free-form answers."""
+        if self.chance is None:
+            return {}
+        return {
+            "chance": self.chance,
+            "majority_letter": self.majority_letter,
+            "options_only": self.options_only,
+        }
 
 
 def recompute(
@@ -113,6 +126,7 @@ def recompute(
     protocol: str,
     num_unasked: int = 0,
     seconds: float = 0.0,
+    options_only_note: str = NOT_ASKED_FOR,
 ) -> EvalResult:
     """The result that these predictions give.
 
@@ -123,35 +137,45 @@ def recompute(
         protocol: how the answers were made.
         num_unasked: rows of the split from which no question could be made.
         seconds: what the evaluation took.
+        options_only_note: why the predictions hold no letters of an options-only classifier; left
+            out where they do.
 
     Raises:
         DataError: there are no predictions.
     """
     if not predictions:
         raise DataError(f"{task}/{split} has no prediction to score", hint="run `aquachat eval`")
-    overall = _estimate([*(by_question := _by_question(predictions)).values()])
-    orders = [len({row.order for row in rows}) for rows in by_question.values()]
+    questions = estimates.by_question(predictions)
+    overall = estimates.estimate(questions.values())
     letters = max((row.choices for row in predictions), key=len)
+    options_only = _options_only(questions)
+    written = predictions if protocol == "generative" else ()
     return EvalResult(
         task=task,
         split=split,
         protocol=protocol,
-        num_examples=len(by_question) + num_unasked,
-        num_scored=len(by_question),
+        num_examples=len(questions) + num_unasked,
+        num_scored=len(questions),
         num_replies=len(predictions),
-        num_fixed_order=sum(count < max(orders) for count in orders),
+        num_fixed_order=estimates.num_fixed(questions),
         accuracy=overall.accuracy,
         ci95=overall.ci95,
-        chance=_chance(by_question) if letters else None,
-        majority_letter=_majority_letter(by_question) if letters else None,
-        gold_probability=_gold_probability(by_question),
+        chance=_chance(questions) if letters else None,
+        majority_letter=_majority_letter(questions) if letters else None,
+        options_only=options_only,
+        options_only_note=options_only_note if options_only is None else "",
+        gold_probability=_gold_probability(questions),
+        calibration=calibration(questions),
         letters=stats.letter_histogram([row.answer for row in predictions], letters),
-        maj_at_k=_at_k(by_question, _majority),
-        pass_at_k=_at_k(by_question, _passes),
+        maj_at_k=estimates.at_k(questions, _majority),
+        pass_at_k=estimates.at_k(questions, _passes),
         invalid=fmean(row.answer is None for row in predictions),
         truncated=fmean(row.finish == StopReason.LENGTH for row in predictions),
+        format_adherence=fmean(row.is_well_formed for row in written) if written else None,
+        tool_use=fmean(row.num_calls > 0 for row in written) if written else None,
+        tool_success=_tool_success(written),
         num_tokens=sum(row.num_tokens for row in predictions),
-        groups=_groups(by_question),
+        groups=estimates.groups(questions),
         seconds=seconds,
         predictions=predictions,
     )
@@ -159,7 +183,8 @@ def recompute(
 
 def question_means(predictions: Sequence[Prediction]) -> dict[str, float]:
     """Question id -> share of its replies that are right."""
-    return {key: _mean(rows) for key, rows in _by_question(predictions).items()}
+    found = estimates.by_question(predictions)
+    return {key: estimates.question_mean(rows) for key, rows in found.items()}
 
 
 def compare(a: EvalResult, b: EvalResult) -> dict[str, stats.PairedDifference]:
@@ -188,55 +213,37 @@ def compare(a: EvalResult, b: EvalResult) -> dict[str, stats.PairedDifference]:
     }
 
 
-_ByQuestion = Mapping[str, Sequence[Prediction]]
+def _chance(questions: Questions) -> float:
+    return fmean(1 / len(rows[0].choices) for rows in questions.values())
 
 
-def _by_question(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
-    found: dict[str, list[Prediction]] = {}
-    for row in predictions:
-        found.setdefault(row.id, []).append(row)
-    return found
-
-
-def _mean(rows: Sequence[Prediction]) -> float:
-    return sum(row.correct for row in rows) / len(rows)
-
-
-def _estimate(questions: Sequence[Sequence[Prediction]]) -> Estimate:
-    means = [_mean(rows) for rows in questions]
-    interval = stats.accuracy_interval(means, rows_per_question=max(map(len, questions)))
-    return Estimate(fmean(means), interval, len(means))
-
-
-def _groups(by_question: _ByQuestion) -> dict[str, dict[str, Estimate]]:
-    groups: dict[str, dict[str, Estimate]] = {}
-    for name in GROUPED_BY:
-        members: dict[str | int, list[Sequence[Prediction]]] = {}
-        for rows in by_question.values():
-            if name in rows[0].attributes:
-                members.setdefault(rows[0].attributes[name], []).append(rows)
-        if members:
-            ordered = sorted(members, key=lambda value: (isinstance(value, str), value))
-            groups[name] = {str(value): _estimate(members[value]) for value in ordered}
-    return groups
-
-
-def _chance(by_question: _ByQuestion) -> float:
-    return fmean(1 / len(rows[0].choices) for rows in by_question.values())
-
-
-def _majority_letter(by_question: _ByQuestion) -> float:
-    rows = [(row.gold, 1 / len(rows)) for rows in by_question.values() for row in rows]
+def _majority_letter(questions: Questions) -> float:
+    rows = [(row.gold, 1 / len(rows)) for rows in questions.values() for row in rows]
     return stats.majority_letter_accuracy([gold for gold, _ in rows], [w for _, w in rows])
 
 
-def _gold_probability(by_question: _ByQuestion) -> float | None:
+def _options_only(questions: Questions) -> float | None:
+    if any(row.options_only is None for rows in questions.values() for row in rows):
+        return None
+    return fmean(fmean(row.options_only == row.gold for row in rows) for rows in questions.values())
+
+
+def _gold_probability(questions: Questions) -> float | None:
     means = [
         fmean(row.probabilities[row.gold] for row in rows if row.probabilities is not None)
-        for rows in by_question.values()
+        for rows in questions.values()
         if any(row.probabilities is not None for row in rows)
     ]
-    return fmean(means) if means else None
+    if means:
+        return fmean(means)
+    if all(len(rows) > estimates.num_orders(rows) for rows in questions.values()):
+        return fmean(map(estimates.question_mean, questions.values()))
+    return None
+
+
+def _tool_success(predictions: Sequence[Prediction]) -> float | None:
+    num_calls = sum(row.num_calls for row in predictions)
+    return sum(row.num_executed_calls for row in predictions) / num_calls if num_calls else None
 
 
 def _majority(rows: Sequence[Prediction], k: int) -> float:
@@ -245,20 +252,3 @@ def _majority(rows: Sequence[Prediction], k: int) -> float:
 
 def _passes(rows: Sequence[Prediction], k: int) -> float:
     return stats.pass_at_k(len(rows), sum(row.correct for row in rows), k)
-
-
-def _at_k(
-    by_question: _ByQuestion, score: Callable[[Sequence[Prediction], int], float]
-) -> dict[int, float]:
-    """Mean over questions of the mean over option orders of `score(rows of one order, k)`."""
-    orders_by_question = []
-    for rows in by_question.values():
-        orders: dict[int, list[Prediction]] = {}
-        for row in rows:
-            orders.setdefault(row.order, []).append(row)
-        orders_by_question.append(list(orders.values()))
-    fewest = min(len(rows) for orders in orders_by_question for rows in orders)
-    return {
-        k: fmean(fmean(score(rows, k) for rows in orders) for orders in orders_by_question)
-        for k in stats.sample_counts(fewest)
-    }

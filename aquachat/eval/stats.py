@@ -197,6 +197,24 @@ def sign_flip_p_value(
     return (hits + 1) / (num_flips + 1)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for how many there are (Holm 1979), in the order given.
+
+    Rejecting where the adjusted value is at most 0.05 keeps the chance of any false rejection
+    among them at most 0.05, however they depend on each other.
+
+    Example:
+        holm([0.01, 0.04, 0.03])   # [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
 def majority_letter_accuracy(gold: Sequence[str], weights: Sequence[float]) -> float:
     """What the best single letter would score on these rows, each with its weight."""
     totals: dict[str, float] = {}

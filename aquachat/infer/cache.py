@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aquachat.model.attention import causal_attention
+from aquachat.model.attention import attention_at, causal_attention
 from aquachat.model.config import GPTConfig
 
 IntArray = npt.NDArray[np.int64]
+
+CPU_BLOCK_GROUPS: Final = 32
+"""Prompts whose keys are read up to the longest of them; on a GPU all prompts are one block."""
 
 
 def storage_dtype(device: torch.device, compute_dtype: torch.dtype) -> torch.dtype:
@@ -177,21 +181,41 @@ class GroupCache:
         is_identity = len(cells) == self.num_groups * most_rows and bool(
             (cells == np.arange(len(cells))).all()
         )
-        prompt_tokens = self._prompt_tokens[: self.num_groups]
-        longest = int(prompt_tokens.max())
-        outside = np.arange(longest) >= prompt_tokens[:, None]
-        bias = np.where(outside, np.float32("-inf"), np.float32(0.0))[:, None]
+        replies = self._reply_tokens[: self.num_rows].copy()
         return Layout(
             cells=None if is_identity else self._on_device(cells),
             most_rows=most_rows,
-            longest_prompt=longest,
-            prompt_bias=self._on_device(bias) if outside.any() else None,
-            prompt_tokens=self._on_device(prompt_tokens[groups]),
-            reply_tokens=self._on_device(self._reply_tokens[: self.num_rows].copy()),
+            blocks=self._prompt_blocks(),
+            prompt_tokens=self._on_device(self._prompt_tokens[: self.num_groups][groups]),
+            reply_tokens=self._on_device(replies),
+            equal_replies=bool((replies == replies[0]).all()),
         )
+
+    def _prompt_blocks(self) -> list[PromptBlock]:
+        """Neighbouring groups; prompts come longest first, so those of a block are alike."""
+        size = CPU_BLOCK_GROUPS if self._device.type == "cpu" else self.num_groups
+        blocks = []
+        for start in range(0, self.num_groups, size):
+            groups = slice(start, min(start + size, self.num_groups))
+            lengths = self._prompt_tokens[groups]
+            outside = np.arange(lengths.max()) >= lengths[:, None]
+            bias = np.where(outside, np.float32("-inf"), np.float32(0.0))[:, None]
+            on_device = self._on_device(bias) if outside.any() else None
+            blocks.append(PromptBlock(groups, int(lengths.max()), on_device))
+        return blocks
 
     def _on_device(self, values: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._device)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBlock:
+    """Groups whose prompts are attended to together."""
+
+    groups: slice
+    longest: int
+    bias: Tensor | None
+    """(P, 1, S) float32: -inf past the end of a prompt; None where all are equally long."""
 
 
 @dataclass(slots=True)
@@ -201,13 +225,14 @@ class Layout:
     cells: Tensor | None
     """(N,) int64: the row's cell, group * M + lane; None where that is the row itself."""
     most_rows: int
-    longest_prompt: int
-    prompt_bias: Tensor | None
-    """(P, 1, S) float32: -inf past the end of a prompt; None where all are equally long."""
+    blocks: list[PromptBlock]
+    """All groups, in order."""
     prompt_tokens: Tensor
     """(N,) int64: the length of the row's prompt."""
     reply_tokens: Tensor
     """(N,) int64: how many new tokens of the row are stored."""
+    equal_replies: bool
+    """Whether that is the same number for all rows."""
 
 
 class PrefillCache:
@@ -220,34 +245,34 @@ class PrefillCache:
         self._groups = slice(cache.num_groups, cache.num_groups + len(prompt_tokens))
         self._rows = slice(cache.num_rows, cache.num_rows + sum(rows))
         device = cache.prompts.keys.device
-        self._last = torch.tensor(prompt_tokens, device=device) - 1  # (P,)
+        self.last_places = torch.tensor(prompt_tokens, device=device) - 1  # (P,)
         self._repeats = torch.tensor(rows, device=device)  # (P,)
         self._width = max(prompt_tokens)
 
     @property
     def positions(self) -> Tensor:
         """(P, T)."""
-        return torch.arange(self._width, device=self._last.device).expand(len(self._last), -1)
+        places = self.last_places
+        return torch.arange(self._width, device=places.device).expand(len(places), -1)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Padding lies on the right, so causal attention needs no mask."""
         for store, new in zip(self._cache.prompts.pair(), (key, value), strict=True):
             store[layer, self._groups, :, : self._width] = new.transpose(1, 2).to(store.dtype)
+        if query.shape[1] < key.shape[1]:
+            return attention_at(query, key, value, self.last_places)
         return causal_attention(query, key, value)
 
     def previous_embedding(self, embedding: Tensor) -> Tensor:
         """Shift by one; the last of each prompt is kept for its rows."""
         embeddings = self._cache.embeddings
         if embeddings is not None:
-            last = self.last_of(embedding).to(embeddings.dtype)
+            rows = torch.arange(len(embedding), device=embedding.device)
+            last = embedding[rows, self.last_places].to(embeddings.dtype)
             embeddings[self._rows] = last.repeat_interleave(self._repeats, dim=0)
         previous = torch.zeros_like(embedding)
         previous[:, 1:] = embedding[:, :-1]
         return previous
-
-    def last_of(self, hidden: Tensor) -> Tensor:
-        """(P, T, C) -> (P, C): what stands at the last token of each prompt."""
-        return hidden[torch.arange(len(self._last), device=hidden.device), self._last]
 
 
 class DecodeCache:
@@ -257,9 +282,12 @@ class DecodeCache:
         self._cache, self._layout, self._width = cache, layout, width
         self._stored = layout.reply_tokens
         self._row_ids = torch.arange(len(self._stored), device=self._stored.device)
+        self._reply_bias: Tensor | None = None  # (N, 1, S)
+        if layout.equal_replies:
+            return
         beyond = torch.arange(width, device=self._stored.device) > self._stored[:, None]
         bias = torch.zeros(beyond.shape, device=beyond.device).masked_fill_(beyond, float("-inf"))
-        self._reply_bias = bias[:, None]  # (N, 1, S)
+        self._reply_bias = bias[:, None]
 
     @property
     def positions(self) -> Tensor:
@@ -270,7 +298,10 @@ class DecodeCache:
         """Store the new token, then attend to the group's prompt and the row's own tokens."""
         cache, rows = self._cache, query.shape[0]
         for store, new in zip(cache.replies.pair(), (key, value), strict=True):
-            store[layer, self._row_ids, :, self._stored] = new[:, 0].to(store.dtype)
+            if self._layout.equal_replies:
+                store[layer, :rows, :, self._width - 1] = new[:, 0].to(store.dtype)
+            else:
+                store[layer, self._row_ids, :, self._stored] = new[:, 0].to(store.dtype)
         heads, dim = key.shape[2:]
         scaled = query[:, 0].to(cache.replies.keys.dtype) * dim**-0.5  # (N, H, D)
         own_query = scaled.view(rows * heads, -1, dim)  # (N G, Q, D)
@@ -292,10 +323,15 @@ class DecodeCache:
             grid = scaled.new_zeros(groups * lanes, *scaled.shape[1:])
             grid[layout.cells] = scaled
         query = grid.view(groups, lanes, heads, -1, dim).transpose(1, 2)  # (P, G, M, Q, D)
-        keys, values = cache.prompts.used(layer, groups, layout.longest_prompt)
-        parts = _softmax_parts(
-            query.reshape(groups * heads, -1, dim), keys, values, layout.prompt_bias
-        )
+        query = query.reshape(groups * heads, -1, dim)
+        by_block = []
+        for block in layout.blocks:
+            keys, values = cache.prompts.used(layer, groups, block.longest)
+            slots = slice(block.groups.start * heads, block.groups.stop * heads)
+            by_block.append(_softmax_parts(query[slots], keys[slots], values[slots], block.bias))
+        parts = by_block[0]
+        if len(by_block) > 1:
+            parts = tuple(torch.cat(part) for part in zip(*by_block, strict=True))
         by_row = []
         for part in parts:
             last = part.shape[-1]
@@ -316,7 +352,7 @@ class DecodeCache:
 
 def _softmax_parts(
     query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """A softmax that is not yet normalised: weighted values, largest score, sum of weights.
 
     Args:

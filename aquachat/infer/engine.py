@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aquachat.infer.cache import GroupCache, bytes_per_token, storage_dtype
-from aquachat.infer.scheduler import PREFILL_TOKENS, Scheduler
+from aquachat.infer.scheduler import Scheduler, prefill_tokens
 from aquachat.infer.types import Completion, Event, Request, SamplingParams
 from aquachat.infer.vocabulary import ChatVocabulary
 from aquachat.model.config import GPTConfig
@@ -131,7 +131,8 @@ class Engine:
     def next_logits(self, prompts: Sequence[Sequence[int]], candidates: Sequence[int]) -> Tensor:
         """The logits of `candidates` as the token after each prompt: (prompts, candidates) float32.
 
-        Batched by length; the head runs on the last position of each prompt only.
+        Batched by length; of the last layer only the last position of each prompt is computed, and
+        of the head only the rows of the candidates.
 
         Raises:
             ConfigError: a prompt is longer than the model's context.
@@ -139,15 +140,19 @@ class Engine:
         logits = torch.empty(len(prompts), len(candidates))
         columns = torch.tensor(candidates, device=self.device)
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        for batch in _batches([len(prompts[index]) for index in order]):
+        most = prefill_tokens(self.model.config, self.device)
+        for batch in _batches([len(prompts[index]) for index in order], most):
             chosen = [order[place] for place in batch]
             lengths = torch.tensor([len(prompts[index]) for index in chosen])
             tokens = torch.zeros(len(chosen), int(lengths.max()), dtype=torch.int64)
             for line, index in zip(tokens, chosen, strict=True):
                 line[: len(prompts[index])] = torch.tensor(prompts[index])
-            hidden = self.model(tokens.to(self.device), compute_dtype=self.dtype)
-            last = hidden[torch.arange(len(chosen)), lengths - 1]
-            logits[chosen] = self.model.logits(last)[:, columns].cpu()
+            last = self.model(
+                tokens.to(self.device),
+                compute_dtype=self.dtype,
+                places=(lengths - 1).to(self.device),
+            )
+            logits[chosen] = self.model.logits(last, columns).cpu()
         return logits
 
     def _scheduler_for(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> Scheduler:
@@ -177,12 +182,12 @@ def _default_cache_bytes(device: torch.device) -> int:
     return CPU_CACHE_BYTES
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[range]:
+def _batches(lengths: Sequence[int], most_tokens: int) -> Iterator[range]:
     """Runs of ascending lengths whose padded size is bounded and whose padding is small."""
     start = 0
     for end in range(1, len(lengths) + 1):
         is_last = end == len(lengths)
         longest = lengths[end] if not is_last else 0
-        if is_last or longest * (end + 1 - start) > PREFILL_TOKENS // 4:
+        if is_last or longest * (end + 1 - start) > most_tokens:
             yield range(start, end)
             start = end

@@ -111,7 +111,9 @@ class RowBuffers:
         tokens, logprobs = sample(logits, table, uniforms)
         signals = (tokens[:, None] == self._end_ids[slots]).any(dim=1) * int(Signal.ENDS)
         signals += (tokens == self._call_ids[slots]) * int(Signal.CALLS)
-        if self._forced_left:
+        # Rows that a prefill adds come after those that decode, and have nothing forced yet: their
+        # first token must not use up the wait of the others.
+        if self._forced_left and slots.start == 0:
             is_forced = self._is_forced[slots].gather(1, places).squeeze(1)
             forced = self._tokens[slots].gather(1, places).squeeze(1)
             tokens = torch.where(is_forced, forced, tokens)

@@ -102,13 +102,33 @@ def sample(logits: Tensor, table: SamplingTable, uniforms: Tensor) -> tuple[Tens
         were sampled from; 0 for greedy rows. Equal logits are broken towards the smaller id.
     """
     if table.all_greedy:
-        tokens = logits.argmax(dim=-1)
-        return tokens, torch.zeros_like(uniforms)
+        return first_largest(logits), torch.zeros_like(uniforms)
     tokens, logprobs = draw(policy_logits(logits, table), uniforms)
     if table.any_greedy:
-        tokens = torch.where(table.is_greedy, logits.argmax(dim=-1), tokens)
+        tokens = torch.where(table.is_greedy, first_largest(logits), tokens)
         logprobs = logprobs.masked_fill(table.is_greedy, 0.0)
     return tokens, logprobs
+
+
+def first_largest(logits: Tensor) -> Tensor:
+    """The smallest id with the largest logit, (N, V) -> (N,).
+
+    In two levels: torch's argmax over a vocabulary takes as long as the head itself on a CPU.
+    """
+    rows, vocab = logits.shape
+    width = vocab - vocab % CHUNK
+    if logits.device.type != "cpu" or not width:
+        return logits.argmax(dim=-1)
+    chunks = logits[:, :width].view(rows, -1, CHUNK)  # (N, V / W, W)
+    largest = chunks.amax(dim=-1)
+    chunk = largest.argmax(dim=-1)
+    inside = chunks[torch.arange(rows), chunk].argmax(dim=-1)
+    tokens = chunk * CHUNK + inside
+    if width == vocab:
+        return tokens
+    best = largest.gather(1, chunk[:, None]).squeeze(1)
+    rest, place = logits[:, width:].max(dim=-1)
+    return torch.where(rest > best, place + width, tokens)
 
 
 def policy_logits(logits: Tensor, table: SamplingTable) -> Tensor:

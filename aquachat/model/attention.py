@@ -40,6 +40,7 @@ class AttentionCache(Protocol):
         """Store `key` and `value` (B, T, G, D) of `layer`, and attend with `query` (B, T, H, D).
 
         Query and key are rotated and normed. Scores are scaled by D**-0.5. Returns (B, T, H, D).
+        In the last layer `query` may be (B, 1, H, D), of the last token of each row alone.
         """
         ...
 
@@ -69,6 +70,13 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     `NanoChatForCausalLM` shares and Llama does not.
     """
     first, second = x.chunk(2, dim=-1)
+    if not torch.is_grad_enabled() and x.dtype is torch.float32 and wants_cpu_ops(x):
+        # Half the passes over memory; float32 only, where a sum in one step rounds no less.
+        rotated = torch.empty_like(x)
+        left, right = rotated.chunk(2, dim=-1)
+        torch.mul(first, cos, out=left).addcmul_(second, sin)
+        torch.mul(second, cos, out=right).addcmul_(first, sin, value=-1.0)
+        return rotated
     return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
 
 
@@ -153,3 +161,21 @@ def _plain_flex() -> Callable[..., Any]:
 def _fused_flex() -> Callable[..., Any]:
     """Compiled, since the uncompiled operation makes the scores it is there to avoid."""
     return torch.compile(_plain_flex())
+
+
+def attention_at(query: Tensor, key: Tensor, value: Tensor, places: Tensor) -> Tensor:
+    """Causal attention of one token in each row, to those before it: (B, 1, H, D).
+
+    Args:
+        query: (B, 1, H, D), of the token at `places`, rotated and normed.
+        key: (B, T, G, D), of all tokens, rotated and normed.
+        value: (B, T, G, D), as projected.
+        places: (B,) int64; later tokens are not seen.
+    """
+    batch, length, groups, dim = key.shape
+    scaled = (query[:, 0] * dim**-0.5).view(batch, groups, -1, dim)  # (B, G, Q, D)
+    scores = torch.matmul(scaled.float(), key.permute(0, 2, 3, 1).float())  # (B, G, Q, T)
+    later = torch.arange(length, device=places.device) > places[:, None]  # (B, T)
+    scores.masked_fill_(later[:, None, None], float("-inf"))
+    weights = scores.softmax(dim=-1).to(value.dtype)
+    return torch.matmul(weights, value.transpose(1, 2)).view(query.shape)

@@ -35,6 +35,8 @@ def has_short_rows(query: Tensor) -> bool:
 
 def cpu_rms_norm(x: Tensor, eps: float) -> Tensor:
     """Divide the last dimension by its root mean square, summed in float32."""
+    if not torch.is_grad_enabled():
+        return x * _norm_scale(x, eps)
     return _RMSNorm.apply(x, eps)
 
 
@@ -50,11 +52,16 @@ def short_row_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor 
     return _ShortRowAttention.apply(query, key, value, mask)
 
 
+def _norm_scale(x: Tensor, eps: float) -> Tensor:
+    """(..., 1) one over the root mean square."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
+        scale = _norm_scale(x, eps)
         y = x * scale
         ctx.save_for_backward(y, scale)
         return y

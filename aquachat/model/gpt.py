@@ -29,6 +29,7 @@ from aquachat.errors import ConfigError
 from aquachat.model.attention import (
     AttentionCache,
     apply_rope,
+    attention_at,
     attention_mask,
     causal_attention,
     rope_tables,
@@ -78,6 +79,18 @@ class SelfAttention(nn.Module):
         self.k_proj = Linear(config.hidden_size, kv_size)
         self.v_proj = Linear(config.hidden_size, kv_size)
         self.o_proj = Linear(config.hidden_size, config.hidden_size)
+        self._fused: Tensor | None = None
+
+    def fuse(self) -> None:
+        """Let the three projections share one matrix, so that they are one product.
+
+        For frozen copies on one device: the weights become views of it and can be copied into.
+        """
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        self._fused = torch.cat([linear.weight.data for linear in projections])
+        sizes = [linear.out_features for linear in projections]
+        for linear, weight in zip(projections, self._fused.split(sizes), strict=True):
+            linear.weight.data = weight
 
     def forward(
         self,
@@ -85,19 +98,40 @@ class SelfAttention(nn.Module):
         rope: tuple[Tensor, Tensor],
         mask: Tensor | BlockMask | None,
         cache: AttentionCache | None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        heads = (*x.shape[:2], -1, self.head_dim)
-        query = rms_norm(apply_rope(self.q_proj(x).view(heads), *rope))  # (B, T, H, D)
-        key = rms_norm(apply_rope(self.k_proj(x).view(heads), *rope))  # (B, T, G, D)
-        value = self.v_proj(x).view(heads)
+        """(B, T, C) -> (B, T, C), or (B, 1, C) for one token of each row with `places` (B,)."""
+        query, key, value = self._projected(x, rope, places)
         if self.qk_scale != 1.0:
             query = query * self.qk_scale
-        if cache is None:
-            mixed = causal_attention(query, key, value, mask)
-        else:
+        if cache is not None:
             mixed = cache.attend(self.layer, query, key, value)
-        return self.o_proj(mixed.reshape(x.shape))
+        elif places is not None:
+            mixed = attention_at(query, key, value, places)
+        else:
+            mixed = causal_attention(query, key, value, mask)
+        return self.o_proj(mixed.reshape(*mixed.shape[:2], -1))
+
+    def _projected(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], places: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, D), or (B, 1, H, D) at `places`, keys and values (B, T, G, D)."""
+        heads = (*x.shape[:2], -1, self.head_dim)
+        if places is not None:
+            rows = torch.arange(len(x), device=x.device)
+            own = tuple(_at(table.expand(len(x), -1, -1, -1), rows, places) for table in rope)
+            query = self.q_proj(_at(x, rows, places)).view(len(x), 1, -1, self.head_dim)
+            query = rms_norm(apply_rope(query, own[0], own[1]))
+        elif self._fused is not None:
+            projected = F.linear(x, self._fused).view(heads)  # (B, T, H + 2 G, D)
+            num_kv = self.k_proj.out_features // self.head_dim
+            num_q = projected.shape[2] - 2 * num_kv
+            rotated = rms_norm(apply_rope(projected[:, :, : num_q + num_kv], *rope))
+            return rotated[:, :, :num_q], rotated[:, :, num_q:], projected[:, :, num_q + num_kv :]
+        else:
+            query = rms_norm(apply_rope(self.q_proj(x).view(heads), *rope))
+        key = rms_norm(apply_rope(self.k_proj(x).view(heads), *rope))
+        return query, key, self.v_proj(x).view(heads)
 
 
 class MLP(nn.Module):
@@ -110,7 +144,12 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        return self.fc2(F.relu(self.fc1(x)).square())
+        inner = self.fc1(x)
+        if not torch.is_grad_enabled():
+            # New memory for each of the two costs ten times what they do (1,024 x 1,024 on a CPU).
+            inner.relu_()
+            return self.fc2(inner.mul_(inner))
+        return self.fc2(F.relu(inner).square())
 
 
 class Block(nn.Module):
@@ -127,9 +166,13 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor],
         mask: Tensor | BlockMask | None = None,
         cache: AttentionCache | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x = x + self.self_attn(rms_norm(x), rope, mask, cache)
+        """(B, T, C) -> (B, T, C), or (B, 1, C) for one token of each row with `places` (B,)."""
+        mixed = self.self_attn(rms_norm(x), rope, mask, cache, places)
+        if places is not None:
+            x = _at(x, torch.arange(len(x), device=x.device), places)
+        x = x + mixed
         return x + self.mlp(rms_norm(x))
 
 
@@ -202,6 +245,7 @@ class GPT(nn.Module):
         segments: Segments | None = None,
         cache: AttentionCache | None = None,
         compute_dtype: torch.dtype | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, T, C) after the final norm, in the compute dtype.
 
@@ -210,6 +254,8 @@ class GPT(nn.Module):
             segments: documents that share a row and do not see each other; not with a cache.
             cache: keys and values of the tokens before these; None if `tokens` are whole rows.
             compute_dtype: what matrices are multiplied in; None is the dtype of the weights.
+            places: (B,) int64: only the hidden state (B, C) of this token of each row is wanted, so
+                the last layer computes no others. With a cache, the last token of each prompt.
 
         Raises:
             ConfigError: a position lies beyond `max_seq_len`.
@@ -228,8 +274,9 @@ class GPT(nn.Module):
             if self.x0_lambdas is not None and self.residual_lambdas is not None:
                 # 0-dim float32 factors are applied in float32: in bfloat16 1.003 would be 1.
                 x = self.residual_lambdas[index] * x + self.x0_lambdas[index] * x0
-            x = layer(x, rope, mask, cache)
-        return rms_norm(x)
+            is_last = index == len(self.layers) - 1
+            x = layer(x, rope, mask, cache, places if is_last else None)
+        return rms_norm(x) if places is None else rms_norm(x[:, 0])
 
     def _rope(
         self, tokens: Tensor, cache: AttentionCache | None, dtype: torch.dtype
@@ -251,9 +298,19 @@ class GPT(nn.Module):
             cos, sin = self.rope_cos[positions], self.rope_sin[positions]
         return cos.to(dtype).unsqueeze(2), sin.to(dtype).unsqueeze(2)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Softcapped logits in float32, (..., C) -> (..., V); training uses `losses` instead."""
-        return softcap(self.lm_head(hidden).float(), self.config.logit_softcap)
+    def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Softcapped logits in float32, (..., C) -> (..., V); training uses `losses` instead.
+
+        With `columns` (K,) int64 only those tokens' logits are computed, (..., K).
+        """
+        if columns is None:
+            raw = self.lm_head(hidden)
+        else:
+            raw = F.linear(hidden, self.lm_head.weight[columns].to(hidden.dtype))
+        if torch.is_grad_enabled():
+            return softcap(raw.float(), self.config.logit_softcap)
+        cap = self.config.logit_softcap
+        return raw.float().div_(cap).tanh_().mul_(cap)  # a vocabulary of new memory is slow
 
     def compute_copy(self, dtype: torch.dtype) -> GPT:
         """A frozen copy with its matrices in `dtype`, so that decoding does not cast every step.
@@ -264,6 +321,9 @@ class GPT(nn.Module):
         for parameter in twin.parameters():
             if parameter.dim() > 1:
                 parameter.data = parameter.data.to(dtype)
+        for module in twin.modules():
+            if isinstance(module, SelfAttention):
+                module.fuse()
         return twin
 
     def num_parameters(self) -> int:
@@ -277,6 +337,11 @@ class GPT(nn.Module):
         """
         matrices = self.num_parameters() - self.embed_tokens.weight.numel()
         return 6 * matrices + 12 * self.config.num_layers * self.config.hidden_size * seq_len
+
+
+def _at(x: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+    """(B, T, ...) -> (B, 1, ...): what stands at `places` of each row."""
+    return x[rows, places].unsqueeze(1)
 
 
 def softcap(logits: Tensor, cap: float) -> Tensor:

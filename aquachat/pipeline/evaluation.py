@@ -13,8 +13,10 @@ from aquachat.config.recipes import EvalRecipe
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.eval.chat import EvalResult, compare, evaluate_task
 from aquachat.eval.predictions import write_predictions
+from aquachat.eval.stats import holm
 from aquachat.files import write_json
 from aquachat.infer.engine import Engine, generation_dtype
+from aquachat.pipeline.baselines import OptionsOnlyBaselines
 from aquachat.pipeline.context import RunContext
 from aquachat.pipeline.scores import asked_tasks, chatcore_score, measure_base_tasks
 from aquachat.tasks.base import Task
@@ -23,6 +25,9 @@ from aquachat.text.render import ChatRenderer
 from aquachat.train.lineage import Origin, find_origin, load_model
 
 PROTOCOLS = ("generative", "categorical")
+COMPARISONS_FILE = "comparisons.json"
+SETTINGS = ("option_orders", "num_samples", "temperature", "max_new_tokens")
+"""Keys of `[eval]` that say how questions were asked; results keep them."""
 
 
 class ProgressBar(Protocol):
@@ -43,15 +48,21 @@ class ProgressBar(Protocol):
 class Scored:
     """One result, and what it is a result of."""
 
-    origin: Origin
+    stage: str
+    checkpoint: str
+    """As results name it; see `_named`."""
+    task: str
+    split: str
     result: EvalResult
+    settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `results`."""
         return {
-            "stage": self.origin.stage,
-            "checkpoint": self.origin.name,
+            "stage": self.stage,
+            "checkpoint": self.checkpoint,
             **self.result.to_json(),
+            "settings": dict(self.settings),
         }
 
 
@@ -74,16 +85,24 @@ def evaluate_run(
     """
     recipe = context.recipe.eval
     check_protocols(recipe)
-    origins = _origins(context, recipe.stages, skip_missing=every_stage)
+    origins = _named(_origins(context, recipe.stages, skip_missing=every_stage), context)
     asked = asked_tasks(recipe, partial(_task, context))
-    jobs = [(origin, task, protocol) for origin in origins for task, protocol in asked]
+    jobs = [
+        (name, origin, task, protocol)
+        for name, origin in origins.items()
+        for task, protocol in asked
+    ]
     scored: list[Scored] = []
+    baselines = OptionsOnlyBaselines(
+        context.folders, recipe.options_only_rows, with_places=recipe.option_orders == 1
+    )
+    settings = {key: getattr(recipe, key) for key in SETTINGS} | {"seed": context.recipe.run.seed}
     loaded_from: Origin | None = None
-    for number, (origin, task, protocol) in enumerate(jobs):
+    for number, (name, origin, task, protocol) in enumerate(jobs):
         progress.update(
             completed=number,
             total=len(jobs),
-            description=f"eval {origin.name} on {task.name}/{task.split}, {protocol}",
+            description=f"eval {name} on {task.name}/{task.split}, {protocol}",
         )
         if origin != loaded_from:
             engine, renderer = _engine(context, origin)
@@ -98,22 +117,29 @@ def evaluate_run(
             temperature=recipe.temperature,
             max_new_tokens=recipe.max_new_tokens,
             seed=context.recipe.run.seed,
+            options_only=baselines.of(task),
             world=context.world,
         )
-        scored.append(Scored(origin, result))
+        scored.append(Scored(origin.stage, name, task.name, task.split, result, settings))
         _write(context, scored[-1])
     progress.update(completed=len(jobs), total=len(jobs))
-    losses, scores = _measure_base(context, origins, scored, progress)
+    losses, scores = _measure_base(context, origins, scored, settings, progress)
     document: dict[str, Any] = {
         "run": context.run,
         "results": [*(entry.to_json() for entry in scored), *losses],
         "comparisons": comparisons(scored),
     }
+    if context.world.is_main:
+        keep_comparisons(context.home.evals(context.run), context.run, document["comparisons"])
     return document | ({"scores": scores} if scores else {})
 
 
 def _measure_base(
-    context: RunContext, origins: Sequence[Origin], scored: list[Scored], progress: ProgressBar
+    context: RunContext,
+    origins: Mapping[str, Origin],
+    scored: list[Scored],
+    settings: Mapping[str, Any],
+    progress: ProgressBar,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """CORE, whose results join `scored`, bits per byte, and the scores over several tasks.
 
@@ -122,18 +148,19 @@ def _measure_base(
     """
     losses: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
-    for origin in origins:
+    for name, origin in origins.items():
 
-        def describe(part: str, name: str = origin.name) -> None:
+        def describe(part: str, name: str = name) -> None:
             progress.update(description=f"eval {name} on {part}")
 
-        measured, entries = measure_base_tasks(context, origin.name, origin, describe)
+        measured, entries = measure_base_tasks(context, name, origin, describe)
         for result in measured.results:
-            scored.append(Scored(origin, result))
-            _write(context, scored[-1])
+            entry = Scored(origin.stage, name, result.task, result.split, result, settings)
+            scored.append(entry)
+            _write(context, entry)
         losses += measured.losses
-        own = [entry.result for entry in scored if entry.origin == origin]
-        scores += [*entries, *chatcore_score(context, origin.name, origin, own)]
+        own = [entry.result for entry in scored if entry.checkpoint == name]
+        scores += [*entries, *chatcore_score(context, name, origin, own)]
     return losses, scores
 
 
@@ -147,32 +174,47 @@ def check_protocols(recipe: EvalRecipe) -> None:
 
 
 def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """The paired difference of each two checkpoints on the same task, split and protocol."""
+    """The paired difference of each two checkpoints on the same task, split and protocol.
+
+    `p_value_holm` is adjusted for the number of comparisons in the list.
+    """
     groups: dict[tuple[str, str, str], list[Scored]] = {}
     for entry in scored:
-        key = (entry.result.task, entry.result.split, entry.result.protocol)
+        key = (entry.task, entry.split, entry.result.protocol)
         groups.setdefault(key, []).append(entry)
+    return compared([pair for entries in groups.values() for pair in combinations(entries, 2)])
+
+
+def compared(pairs: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
+    """The entries of `comparisons` that these pairs make, each for all questions and each tier."""
     found = []
-    for (task, split, protocol), entries in groups.items():
-        for a, b in combinations(entries, 2):
-            for name, difference in compare(a.result, b.result).items():
-                found.append(
-                    {
-                        "task": task,
-                        "split": split,
-                        "protocol": protocol,
-                        "tier": name,
-                        "a": a.origin.name,
-                        "b": b.origin.name,
-                        **difference.to_json(),
-                    }
-                )
-    return found
+    for a, b in pairs:
+        for name, difference in compare(a.result, b.result).items():
+            found.append(
+                {
+                    "task": a.task,
+                    "split": a.split,
+                    "protocol": a.result.protocol,
+                    "tier": name,
+                    "a": a.checkpoint,
+                    "b": b.checkpoint,
+                    **difference.to_json(),
+                }
+            )
+    adjusted = holm([entry["p_value"] for entry in found])
+    return [{**entry, "p_value_holm": p} for entry, p in zip(found, adjusted, strict=True)]
 
 
-def _stem(result: Mapping[str, Any]) -> str:
+def keep_comparisons(folder: Path, run: str, found: Sequence[Mapping[str, Any]]) -> None:
+    """Write the comparisons of the last evaluation that made any, for the report."""
+    if found:
+        write_json(folder / COMPARISONS_FILE, {"run": run, "comparisons": list(found)})
+
+
+def result_stem(result: Mapping[str, Any]) -> str:
     """File name of a result, for example `sft@200-SYNTHETIC-new_numbers-generative`."""
-    return "-".join(str(result[key]) for key in ("checkpoint", "task", "split", "protocol"))
+    stem = "-".join(str(result[key]) for key in ("checkpoint", "task", "split", "protocol"))
+    return stem.replace("/", "~")
 
 
 def _write(context: RunContext, scored: Scored) -> None:
@@ -181,9 +223,20 @@ def _write(context: RunContext, scored: Scored) -> None:
     folder = context.home.evals(context.run)
     folder.mkdir(parents=True, exist_ok=True)
     document = scored.to_json()
-    stem = _stem(document)
+    stem = result_stem(document)
     write_predictions(folder / f"{stem}.predictions.jsonl", scored.result.predictions)
     write_json(folder / f"{stem}.json", {"run": context.run, **document})
+
+
+def _named(origins: Sequence[Origin], context: RunContext) -> dict[str, Origin]:
+    """Each checkpoint once, by a name no other has: `sft@200`, of another run `other/sft@200`."""
+    found: dict[str, Origin] = {}
+    for origin in dict.fromkeys(origins):
+        is_own = origin.run_dir.resolve() == context.home.run(context.run).resolve()
+        name = origin.name if is_own else f"{origin.run_dir.name}/{origin.name}"
+        count = sum(other == name or other.startswith(f"{name}~") for other in found)
+        found[f"{name}~{count + 1}" if count else name] = origin
+    return found
 
 
 def _origins(context: RunContext, references: Sequence[str], *, skip_missing: bool) -> list[Origin]:
@@ -234,6 +287,6 @@ def sample_answers(
         return []
     last = results[-1]
     same = [r for r in results if r["checkpoint"] == last["checkpoint"]]
-    name = f"{_stem(same[0])}.predictions.jsonl"
+    name = f"{result_stem(same[0])}.predictions.jsonl"
     rows = read_predictions(context.home.evals(context.run) / name)
     return [row.to_json() for row in rows if row.order == 0 and row.sample == 0][:count]

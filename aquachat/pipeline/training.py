@@ -9,7 +9,7 @@ from aquachat.config.recipes import ChatRecipe
 from aquachat.data.chat import MixturePart
 from aquachat.data.conversations import TaskConversations, shuffled_options
 from aquachat.errors import MissingFileError
-from aquachat.eval.chat import evaluate_task
+from aquachat.eval.chat import EvalResult, evaluate_task
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.model.gpt import GPT
 from aquachat.pipeline.base_evaluation import core_hooks
@@ -125,6 +125,17 @@ def metric_name(task: Task) -> str:
     return f"eval/{task.name.lower().replace('-', '_')}_accuracy"
 
 
+def habit_metrics(result: EvalResult) -> dict[str, float]:
+    """What replies look like, right or wrong; `eval/tool_success` only where there are calls."""
+    found = {
+        "eval/invalid_fraction": result.invalid,
+        "eval/format_adherence": result.format_adherence,
+        "eval/tool_use": result.tool_use,
+        "eval/tool_success": result.tool_success,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _accuracy_hook(
     context: RunContext, recipe: ChatRecipe, task: Task, engine: Engine, renderer: ChatRenderer
 ) -> Hook:
@@ -139,7 +150,7 @@ def _accuracy_hook(
             max_new_tokens=recipe.eval_max_new_tokens,
             world=context.world,
         )
-        return {metric_name(task): result.accuracy, "eval/invalid_fraction": result.invalid}
+        return {metric_name(task): result.accuracy, **habit_metrics(result)}
 
     return Hook("accuracy", recipe.eval_every, measure)
 
@@ -183,7 +194,7 @@ def _train_rl(context: RunContext) -> FitResult:
                 max_new_tokens=recipe.max_new_tokens,
                 world=context.world,
             )
-            return {metric_name(watched): result.accuracy}
+            return {metric_name(watched): result.accuracy, **habit_metrics(result)}
 
         return [Hook("accuracy", recipe.eval_every, measure)]
 

@@ -177,6 +177,31 @@ def grouped_bars(
     return figure
 
 
+def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figure:
+    """Accuracy against confidence by bin; on the diagonal a model's probabilities are true.
+
+    Args:
+        title: above the axes; a second line is smaller.
+        series: name -> (mean confidence, accuracy, share of the questions) of each bin; the share
+            is the area of the mark.
+    """
+    figure, axes = _figure(title, height=3.6)
+    for name, bins in series.items():
+        color = color_of(name, list(series))
+        confidence, accuracy = [x for x, _, _ in bins], [y for _, y, _ in bins]
+        axes.plot(confidence, accuracy, color=color, linewidth=1.2, label=name)
+        sizes = [12 + 220 * weight for _, _, weight in bins]
+        axes.scatter(confidence, accuracy, s=sizes, color=color, alpha=0.6)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.2, linestyle="--", label="calibrated")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("probability of the chosen letter")
+    axes.set_ylabel("accuracy")
+    _percent_axis(axes)
+    _legend(figure, axes)
+    return figure
+
+
 def to_svg(figure: Figure, label: str) -> str:
     """One `<svg>` element for an HTML page, the same bytes for the same figure.
 

@@ -18,8 +18,10 @@ from aquachat.track.report_tables import (
     Table,
     accuracy_table,
     at_k_table,
+    calibration_table,
     comparison_table,
     group_tables,
+    habit_table,
     letter_table,
     mixture_tables,
     stage_table,
@@ -30,6 +32,10 @@ from aquachat.track.score_tables import read_scores, score_tables
 from aquachat.track.values import to_json
 
 FIGURES_DIR = "figures"
+GROUP_KINDS = (
+    *("num_steps", "tier", "family", "category", "subject"),
+    *("rationale_words", "option_order"),
+)
 
 __all__ = ["ReportPaths", "Table", "summary_tables", "write_report"]
 
@@ -84,9 +90,11 @@ def report_tables(data: ReportData, scores: Mapping[str, Any] | None = None) -> 
         accuracy_table(data),
         *score_tables(scores or {}),
         comparison_table(data),
-        *group_tables(data, ("num_steps", "tier", "family", "category")),
+        *group_tables(data, GROUP_KINDS),
         at_k_table(data),
         letter_table(data),
+        habit_table(data),
+        calibration_table(data),
         *mixture_tables(data),
     ]
     return [table for table in found if table is not None]

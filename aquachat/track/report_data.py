@@ -23,6 +23,7 @@ from aquachat.track.values import as_number
 
 DOCUMENT_FILE = "report.json"
 SPLIT_ORDER = ("new_numbers", "new_phrasings", "more_steps")
+HABITS = ("format_adherence", "tool_use", "tool_success")
 STAGE_ORDER = ("prepare", "tokenize", *STAGES, "eval")
 
 
@@ -57,6 +58,12 @@ class EvalEntry:
     """Fraction of replies cut by the token limit."""
     at_k: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """`maj` and `pass` -> number of samples -> accuracy."""
+    gold_probability: float | None = None
+    """Mean probability of the right answer."""
+    habits: Mapping[str, float] = field(default_factory=dict)
+    """`format_adherence`, `tool_use` and `tool_success`, where they were measured."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """`ece`, `brier`, `mean_confidence` and `bins`, where probabilities were compared."""
 
     @property
     def data(self) -> tuple[str, str, str]:
@@ -70,7 +77,7 @@ class EvalEntry:
 
     @property
     def best_baseline(self) -> float | None:
-        """What can be had without a model: the higher of chance and the majority letter."""
+        """What can be had without reading a question: the highest of the baselines."""
         return max(self.baselines.values(), default=None)
 
 
@@ -112,7 +119,9 @@ def gather(run_dir: Path, document: Mapping[str, Any] | None = None) -> ReportDa
     rows = [results[key] for key in dict.fromkeys(order) if key in results]
     entries = [entry for row in rows if (entry := read_entry(row)) is not None]
     entries.sort(key=lambda entry: (_stage_rank(entry.stage), _step_of(entry), entry.checkpoint))
-    comparisons = _rows(given, "comparisons") or [*file_comparisons, *_rows(earlier, "comparisons")]
+    comparisons = _rows(given, "comparisons") or _newest(
+        [*_rows(earlier, "comparisons"), *file_comparisons]
+    )
     known = {entry.checkpoint for entry in entries} | {entry.stage for entry in entries}
     environment = given.get("environment") or earlier.get("environment") or describe_environment()
     return ReportData(
@@ -170,6 +179,9 @@ def read_entry(row: Mapping[str, Any]) -> EvalEntry | None:
         },
         invalid=as_number(row.get("invalid_fraction")),
         truncated=as_number(row.get("truncated_fraction")),
+        gold_probability=as_number(row.get("mean_gold_probability")),
+        habits=_numbers({name: row.get(name) for name in HABITS}),
+        calibration=_mapping(row, "calibration"),
         at_k={
             kind: _numbers(_mapping(row, f"{kind}_at_k"))
             for kind in ("maj", "pass")
@@ -217,6 +229,12 @@ def _read_evals(
     return results, comparisons
 
 
+def _newest(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of comparisons of the same two models on the same questions, the last one."""
+    names = ("task", "split", "protocol", "tier", "a", "b")
+    return list({tuple(str(row.get(name)) for name in names): row for row in comparisons}.values())
+
+
 def _read_samples(
     run_dir: Path, document: Mapping[str, Any], entries: Sequence[EvalEntry]
 ) -> list[SampleQuestion]:
@@ -241,7 +259,8 @@ def _read_samples(
 
 
 def _file_stem(entry: EvalEntry) -> str:
-    return f"{entry.checkpoint}-{entry.task}-{entry.split}-{entry.protocol}"
+    stem = f"{entry.checkpoint}-{entry.task}-{entry.split}-{entry.protocol}"
+    return stem.replace("/", "~")
 
 
 def _result_key(row: Mapping[str, Any]) -> tuple[str, ...]:

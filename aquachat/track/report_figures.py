@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aquachat.track.plots import Bar, color_of, curves, grouped_bars
+from aquachat.track.plots import Bar, color_of, curves, grouped_bars, reliability
 from aquachat.track.report_data import Estimate, EvalEntry, ReportData
 from aquachat.track.report_tables import GROUP_TITLES, letter_order
 
@@ -23,6 +23,11 @@ RL_CURVES = (
     ("attention entropy", {"attn/entropy_mean": "attention entropy"}, "nats", False),
 )
 """Name, metric -> label, unit, whether a fraction. A figure appears once its metric is logged."""
+BASELINES = {
+    "chance": "chance",
+    "majority_letter": "majority letter",
+    "options_only": "options only",
+}
 MAX_GROUPS = 12
 """More bars than this cannot be read; their table has them all."""
 
@@ -37,8 +42,8 @@ class Picture:
 
 
 def accuracy_pictures(data: ReportData) -> list[Picture]:
-    """Accuracy by split and by number of steps, and the letters answered."""
-    return [*_by_split(data), *_by_steps(data), *_letters(data)]
+    """Accuracy by split and by number of steps, the letters answered, and calibration."""
+    return [*_by_split(data), *_by_steps(data), *_letters(data), *_reliability(data)]
 
 
 def curve_pictures(data: ReportData) -> list[Picture]:
@@ -82,7 +87,8 @@ def _by_split(data: ReportData) -> Iterator[Picture]:
                 next((e.baselines[key] for e in same if key in e.baselines), None)
                 for same in of_group
             ]
-            for key, label in (("chance", "chance"), ("majority_letter", "majority letter"))
+            for key, label in BASELINES.items()
+            if any(key in e.baselines for same in of_group for e in same)
         }
         task = f"{groups[0][0]}, " if one_task else ""
         title = f"Accuracy by split\n{task}{protocol}"
@@ -135,6 +141,23 @@ def _letters(data: ReportData) -> Iterator[Picture]:
         )
         if figure is not None:
             yield Picture("-".join(("letters", *questions)), _caption(title), figure)
+
+
+def _reliability(data: ReportData) -> Iterator[Picture]:
+    """One figure for all results of a task and split that compared probabilities."""
+    having = [entry for entry in data.entries if entry.calibration.get("bins")]
+    for questions in dict.fromkeys(entry.data for entry in having):
+        entries = [entry for entry in having if entry.data == questions]
+        series = {
+            entry.checkpoint: [
+                (row["confidence"], row["accuracy"], row["weight"])
+                for row in entry.calibration["bins"]
+            ]
+            for entry in entries
+        }
+        title = f"Calibration\n{entries[0].data_name}"
+        figure = reliability(title, series)
+        yield Picture("-".join(("calibration", *questions)), _caption(title), figure)
 
 
 def _caption(title: str) -> str:

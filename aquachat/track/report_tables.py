@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aquachat.track.report_data import Estimate, EvalEntry, ReportData, data_of_document
+from aquachat.track.report_data import (
+    HABITS,
+    Estimate,
+    EvalEntry,
+    ReportData,
+    data_of_document,
+)
 from aquachat.track.values import as_number
 
 GROUP_TITLES = {
@@ -19,6 +25,8 @@ GROUP_TITLES = {
     "tier": "tier",
     "family": "family",
     "category": "category",
+    "rationale_words": "words of the rationale",
+    "option_order": "option order",
 }
 
 
@@ -99,6 +107,7 @@ def accuracy_table(data: ReportData) -> Table | None:
             interval(entry.accuracy),
             percent(entry.baselines.get("chance")),
             percent(entry.baselines.get("majority_letter")),
+            percent(entry.baselines.get("options_only")),
             against_baselines(entry),
         )
         for entry in ordered
@@ -111,11 +120,13 @@ def accuracy_table(data: ReportData) -> Table | None:
         "accuracy [95%]",
         "chance",
         "majority",
+        "options only",
         "reads as",
     )
     note = (
-        "Chance guesses a letter, majority always gives the most frequent right letter. A model "
-        "is called above them only where its whole interval is."
+        "Chance guesses a letter, majority always gives the most frequent right letter, options "
+        "only is a classifier that sees no question. A model is called above them only where its "
+        "whole interval is."
     )
     return Table("Accuracy", columns, rows, note)
 
@@ -159,13 +170,14 @@ def comparison_table(data: ReportData) -> Table | None:
                 f"{row.get('a')} -> {row.get('b')}",
                 f"{points(row.get('difference'))} [{points(low)}, {points(high)}]",
                 p_value(row.get("p_value")),
+                p_value(row.get("p_value_holm")),
                 reading_of(row),
             )
         )
-    columns = ("questions", "part", "from -> to", "points [95%]", "p", "reads as")
+    columns = ("questions", "part", "from -> to", "points [95%]", "p", "p (Holm)", "reads as")
     note = (
-        "Differences of accuracy in percentage points, paired by question. Intervals are not "
-        "corrected for how many comparisons there are."
+        f"Differences of accuracy in percentage points, paired by question; {len(rows)} of them. "
+        "Intervals are not corrected for how many there are; p (Holm) is."
     )
     return Table("Paired differences", columns, tuple(rows), note)
 
@@ -192,6 +204,49 @@ def letter_table(data: ReportData) -> Table | None:
         "that name none, and that the token limit cut off."
     )
     return Table("Letters answered", columns, rows, note)
+
+
+def habit_table(data: ReportData) -> Table | None:
+    """What replies look like, right or wrong."""
+    having = [entry for entry in _by_questions(data.entries) if entry.habits]
+    rows = tuple(
+        (
+            entry.data_name,
+            entry.checkpoint,
+            *(percent(entry.habits.get(name)) for name in HABITS),
+        )
+        for entry in having
+    )
+    columns = ("questions", "model", "well formed", "uses the calculator", "calls that worked")
+    note = (
+        "Replies that end by themselves in their one answer line; replies with a well-formed "
+        "calculator call; and the share of those calls that could be evaluated."
+    )
+    return Table("Habits", columns, rows, note) if rows else None
+
+
+def calibration_table(data: ReportData) -> Table | None:
+    """Whether probabilities mean what they say."""
+    having = [entry for entry in _by_questions(data.entries) if entry.calibration]
+    rows = tuple(
+        (
+            entry.data_name,
+            entry.checkpoint,
+            percent(entry.accuracy.value),
+            percent(as_number(entry.calibration.get("mean_confidence"))),
+            percent(entry.gold_probability),
+            percent(as_number(entry.calibration.get("ece"))),
+            f"{as_number(entry.calibration.get('brier')) or 0.0:.3f}",
+        )
+        for entry in having
+    )
+    columns = ("questions", "model", "accuracy", "confidence", "P(right)", "ECE", "Brier")
+    note = (
+        "Confidence is the mean probability of the chosen letter, P(right) that of the right one. "
+        "ECE is the mean gap between confidence and accuracy over ten bins; with few questions "
+        "noise alone raises it."
+    )
+    return Table("Calibration", columns, rows, note) if rows else None
 
 
 def at_k_table(data: ReportData) -> Table | None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-import torch
-
-from aquachat.infer.types import Completion, SamplingParams
+from aquachat.eval.meter import KnownEngine
 from aquachat.tasks.base import ChoiceItem, Task
 from aquachat.tasks.choice_task import ChoiceTask
-from aquachat.tasks.multiple_choice import choice_example, rotate
-from aquachat.text.render import ChatRenderer, StopReason
+from aquachat.text.render import ChatRenderer
 from tests.data.byte_tokenizer import byte_tokenizer
 
 LETTERS = "ABCDE"
@@ -41,55 +38,13 @@ TOKENIZER = LetterTokenizer()
 RENDERER = ChatRenderer(TOKENIZER)
 
 
-class AnsweringEngine:
+class AnsweringEngine(KnownEngine):
     """Replies with a letter that a function of the gold letter chooses."""
 
     context_tokens = 10_000
 
     def __init__(self, task: Task, choose: Callable[[str], str]) -> None:
-        self._choose = choose
-        self._gold: dict[tuple[int, ...], str] = {}
-        for index in range(len(task)):
-            example = task[index]
-            item = example.item
-            turned = (
-                [choice_example(rotate(item, by)) for by in range(len(item.options))]
-                if item is not None
-                else [example]
-            )
-            for each in turned:
-                prompt = RENDERER.prompt(each.conversation.without_last())
-                self._gold[tuple(prompt)] = each.answer
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        params: SamplingParams,
-        on_finished: Callable[[int], None] | None = None,
-    ) -> list[list[Completion]]:
-        replies = []
-        for prompt in prompts:
-            answers = [self._choose(self._gold[tuple(prompt)]) for _ in range(params.num_samples)]
-            replies.append([self._completion(answer) for answer in answers])
-        if on_finished is not None:
-            on_finished(len(prompts) * params.num_samples)
-        return replies
-
-    def _completion(self, answer: str) -> Completion:
-        text = TOKENIZER.encode_ordinary(f"I think.\nAnswer: {answer}")
-        ids = (*text, RENDERER.assistant_end_id)
-        ones = (0.0,) * len(ids)
-        return Completion(ids, ones, (True,) * len(ids), StopReason.STOP)
-
-    def next_logits(
-        self, prompts: Sequence[Sequence[int]], candidates: Sequence[int]
-    ) -> torch.Tensor:
-        logits = torch.zeros(len(prompts), len(candidates))
-        prime = len(RENDERER.answer_prime())
-        for line, prompt in zip(logits, prompts, strict=True):
-            answer = self._choose(self._gold[tuple(prompt[:-prime])])
-            line[list(candidates).index(TOKENIZER.single_token_id(f" {answer}"))] = 3.0
-        return logits
+        super().__init__(RENDERER, TOKENIZER, task, choose)
 
 
 def make_task(count: int = 40, seed: int = 0) -> ChoiceTask:

@@ -115,6 +115,56 @@ def test_results_are_also_given_by_attribute() -> None:
     }
 
 
+def test_results_are_also_given_by_words_of_the_rationale() -> None:
+    task = make_task(6)
+    words = [0, 1, 20, 21, 80, 81]
+    items = [
+        replace(item, rationale="so " * count)
+        for item, count in zip(task.items, words, strict=True)
+    ]
+    task = ChoiceTask("MADE", "test", items)
+    result = evaluate_task(AnsweringEngine(task, lambda gold: gold), RENDERER, task)
+    document = result.to_json()["by_rationale_words"]
+    assert {name: entry["num_examples"] for name, entry in document.items()} == {
+        "1-20": 2,
+        "21-40": 1,
+        "41-80": 1,
+        "81+": 1,
+    }
+    assert list(document) == ["1-20", "21-40", "41-80", "81+"]
+
+
+def test_several_samples_give_the_probability_of_the_right_answer() -> None:
+    task = make_task(10)
+    turns = iter(range(10_000))
+    engine = AnsweringEngine(task, lambda gold: gold if next(turns) % 4 == 0 else "F")
+    result = evaluate_task(engine, RENDERER, task, num_samples=4, temperature=1.0)
+    assert result.gold_probability == pytest.approx(0.25)
+    greedy = evaluate_task(engine, RENDERER, task)
+    assert greedy.gold_probability is None
+
+
+def test_how_replies_look_is_measured_by_the_generative_protocol_only() -> None:
+    task = make_task(5)
+    engine = AnsweringEngine(task, lambda gold: gold)
+    written = evaluate_task(engine, RENDERER, task)
+    assert (written.format_adherence, written.tool_use, written.tool_success) == (1.0, 0.0, None)
+    assert written.calibration is None
+    compared = evaluate_task(engine, RENDERER, task, protocol="categorical")
+    assert (compared.format_adherence, compared.tool_use) == (None, None)
+    assert compared.calibration is not None
+    assert compared.calibration.ece == pytest.approx(1 - (compared.gold_probability or 0))
+
+
+def test_items_with_fewer_options_are_not_called_fixed() -> None:
+    task = make_task(4)
+    short = replace(task.items[0], options=("1", "2", "3"), answer_index=1)
+    task = ChoiceTask("MADE", "test", [short, *task.items[1:]])
+    result = evaluate_task(AnsweringEngine(task, lambda gold: gold), RENDERER, task)
+    assert (result.num_replies, result.num_fixed_order) == (3 + 3 * 5, 0)
+    assert "by_option_order" not in result.to_json()
+
+
 def test_items_whose_options_must_stay_are_asked_once_and_counted() -> None:
     task = make_task(10)
     fixed = replace(task.items[0], options=("1", "2", "3", "4", "the first option"))
@@ -123,6 +173,21 @@ def test_items_whose_options_must_stay_are_asked_once_and_counted() -> None:
     assert result.num_fixed_order == 1
     assert result.num_replies == 9 * 5 + 1
     assert result.accuracy == 1.0
+    apart = result.to_json()["by_option_order"]
+    assert {name: part["num_examples"] for name, part in apart.items()} == {
+        "rotated": 9,
+        "fixed": 1,
+    }
+
+
+def test_always_a_is_exactly_20_percent_of_the_rotated_rows_whatever_stays() -> None:
+    task = make_task(10)
+    fixed = replace(task.items[0], options=("1", "2", "3", "4", "the first option"))
+    task = ChoiceTask("MADE", "test", [replace(fixed, answer_index=0), *task.items[1:]])
+    result = evaluate_task(AnsweringEngine(task, lambda gold: "A"), RENDERER, task)
+    assert result.groups["option_order"]["rotated"].accuracy == pytest.approx(0.2, abs=1e-12)
+    assert result.groups["option_order"]["fixed"].accuracy == 1.0
+    assert result.accuracy == pytest.approx((9 * 0.2 + 1) / 10)
 
 
 def figures(result: EvalResult) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aquachat.eval.stats import (
     accuracy_interval,
     bootstrap_interval,
+    holm,
     letter_histogram,
     majority_at_k,
     majority_letter_accuracy,
@@ -153,3 +154,24 @@ def test_majority_letter_weighs_rows() -> None:
     assert majority_letter_accuracy(list("ABBC"), [1, 1, 1, 1]) == 0.5
     assert majority_letter_accuracy(list("ABBC"), [2, 0.5, 0.5, 1]) == 0.5
     assert letter_histogram(["A", None, "B", "A", "72"], "ABC") == {"A": 2, "B": 1, "C": 0}
+
+
+def test_holm_adjusts_as_published() -> None:
+    # Holm (1979), section 2: reject while p <= alpha / (number not yet rejected).
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12), st.floats(0.001, 0.5))
+def test_holm_rejects_what_the_step_down_procedure_rejects(
+    p_values: list[float], alpha: float
+) -> None:
+    rejected: set[int] = set()
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[index] * (len(p_values) - rank) > alpha:
+            break
+        rejected.add(index)
+    adjusted = holm(p_values)
+    assert {index for index, p in enumerate(adjusted) if p <= alpha} == rejected
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))

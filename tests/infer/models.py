@@ -55,9 +55,18 @@ class ScriptedModel:
         self.script = torch.tensor([*script, *[ord("x")] * max_seq_len])
         self.shapes: list[tuple[int, ...]] = []
 
-    def __call__(self, tokens: Tensor, *, cache: Any, compute_dtype: torch.dtype) -> Tensor:
+    def __call__(
+        self,
+        tokens: Tensor,
+        *,
+        cache: Any,
+        compute_dtype: torch.dtype,
+        places: Tensor | None = None,
+    ) -> Tensor:
         self.shapes.append(tuple(tokens.shape))
         wanted = self.script[cache.positions + 1]
+        if places is not None:
+            wanted = wanted[torch.arange(len(places)), places]
         return torch.nn.functional.one_hot(wanted, VOCAB_SIZE).float()
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -69,7 +69,12 @@ def reference_logprobs(
 @pytest.mark.parametrize(("arch", "kv_heads"), ARCHITECTURES)
 @pytest.mark.parametrize(
     "choices",
-    [{"temperature": 1.0}, {"temperature": 0.7, "top_k": 5}, {"temperature": 1.3, "top_p": 0.6}],
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_k": 5},
+        {"temperature": 1.3, "top_p": 0.6},
+        {"temperature": 1.6, "top_k": 20, "top_p": 0.7},
+    ],
     ids=lambda choices: "-".join(choices),
 )
 def test_logprobs_are_those_of_a_full_forward(

@@ -94,6 +94,26 @@ def test_two_calls_in_one_reply_are_both_answered() -> None:
     assert list(completion.tokens) == encode(expected)
 
 
+def test_calls_are_answered_in_each_row_of_a_batch_at_its_own_time() -> None:
+    # The script is by position, so a longer prompt comes to its call sooner.
+    script = [*[65] * 12, *encode(f"{CALL}{FILLER} km<|assistant_end|>")]
+    scheduler = make_scheduler(ScriptedModel(script), max_rows=4)
+    requests = {}
+    for length in (12, 5, 9, 1, 7):
+        for tools in (True, False):
+            params = SamplingParams(temperature=0.0, max_new_tokens=60, tools=tools)
+            request = scheduler.submit(Request((65,) * length, params))
+            requests[request] = (length, tools)
+    found = drain(scheduler)
+    for request, (length, tools) in requests.items():
+        completion = found[request, 0]
+        middle = RESULT if tools else FILLER
+        lead = [65] * (12 - length)
+        assert list(completion.tokens) == lead + encode(f"{CALL}{middle} km<|assistant_end|>")
+        forced = len(encode(RESULT)) if tools else 0
+        assert completion.sampled.count(False) == forced
+
+
 @pytest.mark.parametrize("call", ["1/0", "x+1", "9**9**9", ""])
 def test_a_call_that_cannot_be_evaluated_forces_nothing(call: str) -> None:
     script = f"<|python_start|>{call}<|python_end|> hm<|assistant_end|>"

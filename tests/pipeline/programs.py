@@ -53,6 +53,7 @@ save_every = 2
 log_every = 1
 [eval]
 max_new_tokens = 24
+options_only_rows = 20
 """
 TIMEOUT_S = 240
 
