@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import aquachat
 
@@ -72,6 +75,21 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("command", ["run tiny", "train base --preset d8", "prepare synthetic"])
+def test_a_dry_run_does_not_wait_for_torch(command: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, contextlib; from aquachat.cli.app import main;"
+        f"sys.argv = ['aquachat', *{command.split()!r}, '--dry-run', '--quiet'];\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        f"print(*[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    environ = os.environ | {"AQUACHAT_HOME": str(tmp_path)}
+    command_line = [sys.executable, "-c", code]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True, env=environ)
+    assert done.stderr.strip() == ""
+    assert "parameters" in done.stdout
 
 
 def test_modules_are_short() -> None:

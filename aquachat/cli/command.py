@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from aquachat.paths import Home, check_name, open_home
 
 if TYPE_CHECKING:
     from aquachat.pipeline.context import RunContext
+    from aquachat.pipeline.mixture_plan import PlannedPart
 
 STAGES = ("base", "mid", "sft", "rl")
 DEFAULT_NAME = "default"
@@ -143,14 +144,25 @@ def chosen_run(command: Command, *, depth: int | None = None, must_exist: bool =
     return newest_run(command.home.runs, depth=depth).name
 
 
-def show_recipe(command: Command, resolved: Resolved, extra: Mapping[str, Any]) -> None:
-    """`--dry-run`: every value and where it came from, and what is about to be done."""
+def show_recipe(
+    command: Command, resolved: Resolved, extra: Mapping[str, Any], *, mixtures: Sequence[str] = ()
+) -> None:
+    """`--dry-run`: every value and where it came from, and what is about to be done.
+
+    Args:
+        command: the command.
+        resolved: its recipe.
+        extra: what is about to be done.
+        mixtures: stages of which to show what they will take from each source.
+    """
     rows = resolved.rows()
     values = asdict(resolved.recipe)
     extra = {**extra, **_model_facts(resolved.recipe)}
+    plans = {stage: _plan(command, resolved.recipe, stage) for stage in mixtures}
     command.output.result(
         {
             **extra,
+            "mixtures": {stage: [asdict(part) for part in plan] for stage, plan in plans.items()},
             "recipe": {f"{s}.{k}": values[s][k] for s in SECTIONS for k in keys_of(s)},
             "origins": {name: origin for name, _, origin in rows},
         }
@@ -158,6 +170,21 @@ def show_recipe(command: Command, resolved: Resolved, extra: Mapping[str, Any]) 
     for name, value in extra.items():
         command.output.text(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
     command.output.table("Recipe", ["setting", "value", "from"], rows)
+    for stage, plan in plans.items():
+        from aquachat.pipeline.mixture_plan import COLUMNS
+
+        cells = [part.cells() for part in plan]
+        command.output.table(f"Mixture of {stage}", COLUMNS, cells)
+
+
+def _plan(command: Command, recipe: Recipe, stage: str) -> list[PlannedPart]:
+    from aquachat.paths import aqua_directory
+    from aquachat.pipeline.mixture_plan import plan_mixture
+    from aquachat.pipeline.mixtures import DataFolders
+
+    aqua = aqua_directory(command.settings.get("data_dir"), command.home, command.environ)
+    folders = DataFolders(command.home.root / "data", aqua.path)
+    return plan_mixture(getattr(recipe, stage), stage, folders)
 
 
 def _model_facts(recipe: Recipe) -> dict[str, Any]:

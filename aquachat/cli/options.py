@@ -181,6 +181,7 @@ SET_ARGUMENT = Argument(
     None,
     typer.Option(
         "--set",
+        metavar="SECTION.KEY=VALUE",
         help="Any TOML key, for example `--set sft.max_grad_norm=0`; may be repeated",
         rich_help_panel=COMMON_PANEL,
     ),

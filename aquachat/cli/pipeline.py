@@ -20,6 +20,7 @@ from aquachat.cli.command import (
     show_recipe,
     with_names,
 )
+from aquachat.cli.hygiene import check
 from aquachat.cli.options import (
     OUTPUT_OPTIONS,
     RECIPE_OPTIONS,
@@ -32,9 +33,11 @@ from aquachat.cli.options import (
 )
 from aquachat.errors import ConfigError
 from aquachat.paths import check_name
+from aquachat.pipeline.names import is_base_task
 
 PANEL = "Pipeline"
 DEFAULT_PRESET = "tiny"
+MIXTURE_STAGES = ("mid", "sft")
 NEXT = {
     "base": "aquachat train mid --run {run}",
     "mid": "aquachat train sft --run {run}",
@@ -82,6 +85,11 @@ def register(app: typer.Typer) -> None:
             None,
             typer.Option("--data", help="Folder of raw sets with a `data.toml` that names them"),
         ),
+        "check": Argument(
+            bool,
+            False,
+            typer.Option("--check", help="Report what is wrong with sets that are prepared"),
+        ),
         **SET,
     },
 )
@@ -98,6 +106,8 @@ def prepare(settings: Settings) -> None:
         aquachat prepare fineweb --shards 8
 
         aquachat prepare aqua gsm8k text --data ../shared/data
+
+        aquachat prepare --check aqua
     """
     execute(settings, _prepare)
 
@@ -118,6 +128,8 @@ def _prepare(command: Command) -> None:
     if settings["dry_run"]:
         return show_recipe(command, resolved, {"datasets": ", ".join(names)})
     names = expand_names(names, source=settings["source"], data=settings["data"])
+    if settings["check"]:
+        return check(command, names, resolved.recipe.prepare.output_dir)
     with command.output.progress("prepare", len(names)) as progress:
         display = DownloadDisplay(command.output, progress, "prepare", len(names))
         remotes = open_remotes(command.home, resolved.recipe, display.show)
@@ -236,7 +248,8 @@ def _train(command: Command, stage: str) -> None:
     resolved = resolve_recipe(command, recorded=recorded)
     recipe = with_names(resolved.recipe, settings["preset"] or "default")
     if settings["dry_run"]:
-        return show_recipe(command, resolved, {"run": run, "stage": stage})
+        mixtures = [stage] if stage in MIXTURE_STAGES else []
+        return show_recipe(command, resolved, {"run": run, "stage": stage}, mixtures=mixtures)
     from aquachat.pipeline.training import train_stage
 
     context = open_context(command, recipe, run)
@@ -282,7 +295,10 @@ def _recipe_of_origin(command: Command, run: str) -> Path | None:
         "tasks": Argument(
             list[str] | None,
             None,
-            typer.Option("--task", help="AQUA, SYNTHETIC/more_steps, GSM8K..., or a path to rows"),
+            typer.Option(
+                "--task",
+                help="AQUA, SYNTHETIC/more_steps..., a path to rows, CHATCORE, CORE or BPB",
+            ),
         ),
         "protocols": Argument(
             list[str] | None,
@@ -306,6 +322,8 @@ def evaluate(settings: Settings) -> None:
         aquachat eval --task AQUA
 
         aquachat eval --task SYNTHETIC/new_phrasings --from sft --from rl --json
+
+        aquachat eval --task CORE --task BPB --max-examples 500
     """
     execute(settings, _evaluate)
 
@@ -318,6 +336,8 @@ def _evaluate(command: Command) -> None:
         "protocols": settings["protocols"],
         "stages": settings["origins"],
     }
+    if settings["tasks"] and all(map(is_base_task, settings["tasks"])):
+        given["stages"] = given["stages"] or ["base"]
     chosen = {name: value for name, value in given.items() if value}
     overrides = {**settings.overrides}
     overrides["eval"] = {**overrides.get("eval", {}), **chosen}
@@ -329,6 +349,7 @@ def _evaluate(command: Command) -> None:
         return show_recipe(command, resolved, {"run": run})
     from aquachat.pipeline.evaluation import evaluate_run
     from aquachat.track.report import summary_tables
+    from aquachat.track.score_tables import score_tables
 
     context = open_context(command, resolved.recipe, run)
     try:
@@ -339,8 +360,8 @@ def _evaluate(command: Command) -> None:
     if not context.world.is_main:
         return
     command.output.result(document)
-    shown = {"eval": document["results"], "comparisons": document["comparisons"]}
-    for table in summary_tables(shown):
+    shown = {**document, "eval": document["results"]}
+    for table in [*summary_tables(shown), *score_tables(shown)]:
         command.output.table(table.title, table.columns, table.rows)
     command.output.next_command(f"aquachat report --run {run}")
 
@@ -404,7 +425,9 @@ def _run(command: Command) -> None:
     resolved = resolve_recipe(command, with_data=settings["data"] is not None, preset=preset)
     recipe = with_names(resolved.recipe, name)
     if settings["dry_run"]:
-        return show_recipe(command, resolved, {"run": name, "stages": ", ".join(stages)})
+        mixtures = [stage for stage in MIXTURE_STAGES if stage in stages]
+        about = {"run": name, "stages": ", ".join(stages)}
+        return show_recipe(command, resolved, about, mixtures=mixtures)
     from aquachat.cli.summary import print_summary
 
     if settings["data"] is not None:

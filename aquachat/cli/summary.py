@@ -11,8 +11,9 @@ from aquachat.cli.output import Output
 def print_summary(output: Output, document: Mapping[str, Any]) -> None:
     """Print the tables and the samples of a finished run."""
     from aquachat.track.report import summary_tables
+    from aquachat.track.score_tables import score_tables
 
-    for table in summary_tables(document):
+    for table in [*summary_tables(document), *score_tables(document)]:
         output.table(table.title, table.columns, table.rows)
     for sample in document["samples"]:
         output.text(sample_text(sample))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+Packing = Literal["stream", "bos"]
 
 
 def option(default: Any, help: str, *, flag: bool = False, choices: tuple[str, ...] = ()) -> Any:
@@ -72,6 +73,12 @@ class PrepareRecipe:
     )
     downloads_at_once: int = option(4, "Files that are downloaded at the same time")
     synthetic_eval_rows: int = option(400, "Rows in each synthetic evaluation split")
+    heldout_rows: int = option(
+        5000, "Rows of AQuA's training pool held out, at most a fifth of it, 0 for none"
+    )
+    keep_contaminated: bool = option(
+        False, "Keep training rows that give an evaluation question away", flag=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +94,7 @@ class TokenizeRecipe:
         {"text": 0}, "Corpus sources and how many documents of each, 0 for all"
     )
     shard_tokens: int = option(10_000_000, "Tokens in a shard")
+    num_workers: int = option(0, "Processes that encode text, 0 for one a core", flag=True)
     validation_fraction: float = option(0.01, "Share of documents held out for val/bpb")
 
 
@@ -121,10 +129,22 @@ class BaseRecipe(TrainRecipe):
     corpus: str = option("", "Corpus to train on, by default the preset's", flag=True)
     tokens_per_step: int = option(524_288, "Tokens in an optimizer step", flag=True)
     seq_len: int = option(2048, "Tokens in a row", flag=True)
+    packing: Packing = option(
+        "stream",
+        "Rows: `stream` runs documents on, `bos` begins each row with a document",
+        flag=True,
+        choices=("stream", "bos"),
+    )
+    document_mask: bool = option(False, "Keep attention inside a document")
+    mixture: dict[str, float] = option(
+        {}, "Sources of the corpus and their shares of the rows, none for all documents alike"
+    )
     tokens_per_parameter: float = option(
         20.0, "Training tokens for each parameter, when num_iterations is 0", flag=True
     )
-    eval_tokens: int = option(262_144, "Held-out tokens for val/bpb")
+    eval_tokens: int = option(262_144, "Held-out tokens for val/bpb, 0 for all")
+    core_examples: int = option(0, "Questions of each CORE task while training, 0 for no CORE")
+    core_every: int = option(2000, "Steps between measurements of CORE, 0 for the end only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +155,9 @@ class ChatRecipe(TrainRecipe):
     max_tokens: int = option(2048, "Longer conversations are cut", flag=True)
     num_epochs: float = option(1.0, "Passes over the mixture, when num_iterations is 0", flag=True)
     mixture: dict[str, float] = option({}, "Sources and their weights")
+    examples_per_epoch: int = option(
+        0, "Conversations in a pass over the mixture, 0 to use up every source at least once"
+    )
     synthetic_tiers: dict[str, float] = option(
         {"one_step": 0.6, "two_three_steps": 0.4}, "Difficulty of synthetic problems"
     )
@@ -144,6 +167,7 @@ class ChatRecipe(TrainRecipe):
     )
     aqua_train_examples: int = option(0, "AQuA training rows, 0 for all", flag=True)
     aqua_val_examples: int = option(254, "AQuA validation rows for the accuracy", flag=True)
+    calculator: bool = option(True, "Turn arithmetic in AQuA's rationales into calculator calls")
     eval_task: str = option("AQUA", "Task whose accuracy is logged as training goes")
     eval_split: str = option("validation", "Split of that task")
     eval_examples: int = option(254, "Questions in each of those evaluations")
@@ -154,6 +178,7 @@ class ChatRecipe(TrainRecipe):
 class MidRecipe(ChatRecipe):
     """Mid-training on reasoning and chat: `[mid]`."""
 
+    aqua_train_examples: int = option(50_000, "AQuA training rows, 0 for all", flag=True)
     train_on: str = option(
         "all", "Tokens with loss: `assistant` or `all`", choices=("assistant", "all")
     )

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from aquachat.errors import ConfigError
 from aquachat.tasks.arc import read_arc_row
+from aquachat.tasks.base import ChoiceItem
 from aquachat.tasks.chat_rows import read_conversation_row
 from aquachat.tasks.gsm8k import NumberProblem, read_gsm8k_row
 from aquachat.tasks.mmlu import read_mmlu_row
-from aquachat.tasks.rows import ChoiceRow, RowReason, choice_row, read_choice_row
+from aquachat.tasks.rows import (
+    MAX_ROW_CHARS,
+    ChoiceRow,
+    RowReason,
+    choice_row,
+    read_choice_row,
+)
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "heldout"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
+HELDOUT: Final = "heldout"
+"""Split off AQuA's training pool; see `aquachat.data.heldout`."""
+ALL_SPLITS: Final[tuple[Split, ...]] = (*SPLITS, HELDOUT)
 
 SYNTHETIC: Final = "synthetic"
 TEXT: Final = "text"
@@ -32,11 +42,35 @@ class PreparedRow:
     reasons: tuple[str, ...] = ()
     question: str | None = None
     """What must not be in training and in an evaluation split; None for chat."""
-    letter: str | None = None
-    """The gold letter of a multiple-choice row."""
+    item: ChoiceItem | None = None
+    """Of a multiple-choice row."""
+
+    @property
+    def letter(self) -> str | None:
+        """The gold letter of a multiple-choice row."""
+        return None if self.item is None else self.item.answer_letter
+
+    @property
+    def text(self) -> str:
+        """All words that are learned from the row, the question included."""
+        if self.item is not None:
+            return "\n".join([self.item.question, *self.item.options, self.item.rationale])
+        return "\n".join(_strings_of(self.value))
 
 
 RowReader = Callable[[Mapping[str, Any]], PreparedRow]
+
+
+def _strings_of(value: object) -> Iterator[str]:
+    """The strings in a JSON value, keys left out, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings_of(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings_of(inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +111,7 @@ def _aqua_row(row: Mapping[str, Any]) -> PreparedRow:
         return PreparedRow(None, read.reasons)
     item = read.item
     value = {**choice_row(item), **item.attributes}
-    return PreparedRow(value, read.reasons, item.question, item.answer_letter)
+    return PreparedRow(value, read.reasons, item.question, item)
 
 
 def _choice_reader(read_row: Callable[[Mapping[str, object], str], ChoiceRow]) -> RowReader:
@@ -89,16 +123,25 @@ def _choice_reader(read_row: Callable[[Mapping[str, object], str], ChoiceRow]) -
         found = read_row(row, "")
         if found.item is None:
             return PreparedRow(None, found.reasons)
-        return PreparedRow(row, found.reasons, found.item.question, found.item.answer_letter)
+        reasons = (*found.reasons, *_if_too_long(found.item))
+        return PreparedRow(row, reasons, found.item.question, found.item)
 
     return read
 
 
+def _if_too_long(item: ChoiceItem) -> tuple[RowReason, ...]:
+    num_chars = len(item.question) + sum(map(len, item.options))
+    return (RowReason.TOO_LONG,) if num_chars > MAX_ROW_CHARS else ()
+
+
 def _gsm8k_row(row: Mapping[str, Any]) -> PreparedRow:
     problem = read_gsm8k_row(row, "")
-    if isinstance(problem, NumberProblem):
-        return PreparedRow(row, question=problem.question)
-    return PreparedRow(None, (problem,))
+    if not isinstance(problem, NumberProblem):
+        return PreparedRow(None, (problem,))
+    reasons = [] if problem.rationale else [RowReason.EMPTY_RATIONALE]
+    if len(problem.question) + len(problem.rationale) > MAX_ROW_CHARS:
+        reasons.append(RowReason.TOO_LONG)
+    return PreparedRow(row, tuple(reasons), problem.question)
 
 
 def _chat_row(row: Mapping[str, Any]) -> PreparedRow:

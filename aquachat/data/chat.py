@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -88,6 +88,9 @@ class _Ledger:
 
     def add_step(self, by_part: Mapping[str, TokenUse]) -> None:
         self.num_steps += 1
+        self.add(by_part)
+
+    def add(self, by_part: Mapping[str, TokenUse]) -> None:
         for name, use in by_part.items():
             self.by_part[name] = self.by_part.get(name, TokenUse()) + use
 
@@ -111,6 +114,8 @@ class ChatSource:
         on_long: what becomes of a conversation longer than `max_tokens`.
         pad_multiple: widths are rounded up to a multiple, so that few shapes occur.
         prefetch: steps that a background thread renders ahead, 0 or 1; it changes no batch.
+        gather: the given object of every process, on every process; None renders the shares of the
+            others anew where they are accounted for.
 
     Raises:
         ConfigError: a mixture that cannot be, or a micro-batch too small for one example.
@@ -132,6 +137,7 @@ class ChatSource:
         on_long: OnLong = "truncate",
         pad_multiple: int = 32,
         prefetch: int = 1,
+        gather: Callable[[object], list[object]] | None = None,
     ) -> None:
         if device_batch_tokens < max_tokens:
             raise ConfigError(
@@ -155,28 +161,44 @@ class ChatSource:
         self._train_on: TrainOn = train_on
         self._on_long: OnLong = on_long
         self._pad_multiple = pad_multiple
+        if gather is None and world_size == 1:
+            gather = _alone
+        self._gather = gather
         self._ledger = _Ledger()
+        """Of this process's share of each step, and on the first process also of all before."""
         self._pool = ThreadPoolExecutor(1, "chat-render") if prefetch else None
         self._ahead: tuple[int, Future[_HostStep]] | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps after which every example of every part has been used at least once."""
-        return -(-self.mixture.epoch_examples() // self.examples_per_step)
 
     def step_batches(self, step: int) -> Sequence[Batch]:
         """The micro-batches of this process at `step`; perhaps none."""
         ready = self._host_step(step)
-        if self._world_size == 1 and step == self._ledger.num_steps:
+        if self._gather is not None and step == self._ledger.num_steps:
             self._ledger.add_step(ready.by_part)
         return [on_device(batch, self._device) for batch in ready.batches]
 
     def state_dict(self) -> JsonDict:
-        """Nothing: all is a function of the step."""
-        return {}
+        """The token use so far, so that no step is rendered again to account for it.
+
+        All else is a function of the step. Processes with a `gather` call this together.
+        """
+        if self._gather is None:
+            return {}
+        ledger = self._ledger
+        by_part = self._over_all(ledger).items()
+        return {
+            "token_use": {
+                "num_steps": ledger.num_steps,
+                "by_part": {name: asdict(use) for name, use in by_part},
+            }
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+        """Take over the token use of an earlier session."""
+        saved = state.get("token_use")
+        if saved is None or self._gather is None:
+            return
+        by_part = {name: TokenUse(**use) for name, use in saved["by_part"].items()}
+        self._ledger = _Ledger(saved["num_steps"], by_part if self._rank == 0 else {})
 
     def accounting(self, num_steps: int) -> dict[str, PartUse]:
         """Examples, epochs and share of each part in the first `num_steps`, over all processes."""
@@ -185,15 +207,28 @@ class ChatSource:
     def token_accounting(self, num_steps: int) -> dict[str, TokenUse]:
         """What became of the examples of each part in the first `num_steps`, over all processes.
 
-        A pure function of `num_steps`. Steps that were not rendered here (before a resume, or on
-        other processes) are rendered now, once: some thousand examples a second.
+        A pure function of `num_steps`. Steps that are not in the books are rendered now, once: some
+        thousand examples a second. Processes with a `gather` call this together.
         """
         ledger = self._ledger if num_steps >= self._ledger.num_steps else _Ledger()
         for step in range(ledger.num_steps, num_steps):
-            first = step * self.examples_per_step
-            _, by_part = self._render(range(first, first + self.examples_per_step))
+            first, end = share_of(self.examples_per_step, self._rank, self._world_size)
+            if self._gather is None:
+                first, end = 0, self.examples_per_step
+            base = step * self.examples_per_step
+            _, by_part = self._render(range(base + first, base + end))
             ledger.add_step(by_part)
-        return {name: ledger.by_part.get(name, TokenUse()) for name in self.mixture.names}
+        by_part = self._over_all(ledger)
+        return {name: by_part.get(name, TokenUse()) for name in self.mixture.names}
+
+    def _over_all(self, ledger: _Ledger) -> dict[str, TokenUse]:
+        if self._gather is None:
+            return ledger.by_part
+        total = _Ledger()
+        for by_part in self._gather(ledger.by_part):
+            assert isinstance(by_part, dict)
+            total.add(by_part)
+        return total.by_part
 
     def close(self) -> None:
         """End the background thread."""
@@ -242,6 +277,10 @@ class ChatSource:
             return rendered, TokenUse(skipped=1)
         truncated = int(rendered.truncated)
         return rendered, TokenUse(1, len(rendered.ids), targets, truncated)
+
+
+def _alone(value: object) -> list[object]:
+    return [value]
 
 
 def conversation_batches(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aquachat.data.order import generator_for
+from aquachat.tasks.annotate import with_calls
 from aquachat.tasks.base import ChoiceItem, Example, Task
 from aquachat.tasks.multiple_choice import choice_conversation
 from aquachat.tasks.option_order import reorder
@@ -32,12 +33,13 @@ class TaskConversations:
 
     Options stand in another random order in every epoch, which depends on (seed, epoch, id of the
     item). An item whose options refer to each other keeps its order where relabelling could change
-    its meaning.
+    its meaning. With `calculator`, arithmetic in the rationale that holds becomes calculator calls.
     """
 
     task: Task
     seed: int
     shuffle_options: bool = True
+    calculator: bool = False
     count: int | None = None
     """None for all; more than there are is all."""
 
@@ -47,9 +49,12 @@ class TaskConversations:
     def get(self, index: int, epoch: int) -> Conversation:
         """Example `index` of the task, with the options of this epoch."""
         example: Example = self.task[index]
-        if example.item is None or not self.shuffle_options:
+        item = example.item
+        if item is None or not (self.shuffle_options or self.calculator):
             return example.conversation
-        return choice_conversation(shuffled_options(example.item, self.seed, epoch))
+        if self.shuffle_options:
+            item = shuffled_options(item, self.seed, epoch)
+        return choice_conversation(with_calls(item) if self.calculator else item)
 
 
 def shuffled_options(item: ChoiceItem, seed: int, epoch: int) -> ChoiceItem:

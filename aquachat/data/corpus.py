@@ -155,6 +155,22 @@ class Corpus:
         """(documents,) tokens in each document."""
         return np.diff(self._offsets)
 
+    def lengths_of(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(documents,) tokens in each of these documents."""
+        return np.asarray(self._offsets[documents + 1] - self._offsets[documents])
+
+    def tokens_in(self, documents: range) -> int:
+        """Tokens of documents that lie beside each other."""
+        return int(self._offsets[documents.stop] - self._offsets[documents.start])
+
+    def source_ranges(self) -> dict[str, range]:
+        """The documents of each source, which lie beside each other."""
+        ends = np.cumsum([count.documents for count in self.sources.values()]).tolist()
+        return {
+            name: range(end - count.documents, end)
+            for (name, count), end in zip(self.sources.items(), ends, strict=True)
+        }
+
     def document(self, index: int) -> NDArray[np.unsignedinteger[Any]]:
         """The tokens of a document, a read-only view that starts with `<|bos|>`."""
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])

@@ -1,47 +1,46 @@
-"""Turning documents into a corpus: a stream in, token shards and an index out."""
+"""Turning documents into a corpus: a stream in, token shards and an index out.
+
+What is written is a function of the documents, the tokenizer and the settings. Every few million
+tokens the files are made durable and `unfinished` notes how far they go, so that a start after an
+interruption reads again what was read, checks that it is the same, and encodes only the rest.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aquachat.data.corpus import (
-    DOCUMENTS_NAMES,
-    FORMAT,
-    INDEX_NAME,
-    OFFSET_DTYPE,
-    SHARD_PREFIXES,
-    VERSION,
-    CorpusSplit,
-    SourceCount,
-)
+from aquachat.data.corpus import FORMAT, INDEX_NAME, VERSION, CorpusSplit, SourceCount
+from aquachat.data.document_stream import Batch, DocumentStream, Piece, Place
+from aquachat.data.encoding_pool import EncodingPool
+from aquachat.data.encoding_worker import Encoded, TextEncoder
+from aquachat.data.split_tokens import EMPTY, SplitTokens
+from aquachat.data.unfinished import Unfinished, unfinished_corpus
 from aquachat.errors import DataError
-from aquachat.files import (
-    encode_text,
-    install_directory,
-    staging_directory,
-    write_json,
-    writing,
-)
+from aquachat.files import write_json
 from aquachat.text.render import BOS
 
 DEFAULT_SHARD_TOKENS: Final = 50_000_000
 """100 MB at two bytes a token."""
-BATCH_BYTES: Final = 1 << 20
-"""Text that is encoded at once: with its ids as Python integers it bounds the memory."""
+BATCH_BYTES: Final = 1 << 19
+"""Text that is encoded at once: with what waits for each process it bounds the memory."""
+KEEP_TOKENS: Final = 8_000_000
+"""Tokens after which progress is kept: some seconds of work."""
 HASH_RANGE: Final = 1 << 64
+SPLITS: Final[tuple[CorpusSplit, ...]] = ("train", "validation")
 
 Progress = Callable[[int], object]
 """Called with the number of documents that were read since the last call."""
 
 
-class CorpusTokenizer(Protocol):
+class CorpusTokenizer(TextEncoder, Protocol):
     """What writing a corpus needs of a tokenizer."""
 
     @property
@@ -58,10 +57,6 @@ class CorpusTokenizer(Protocol):
         """The id of a special token such as `<|bos|>`."""
         ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text; strings that look like special tokens are plain text."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class CorpusReport:
@@ -76,7 +71,7 @@ class CorpusReport:
         total: dict[str, SourceCount] = {}
         for counts in self.splits.values():
             for name, count in counts.items():
-                total[name] = total.get(name, SourceCount(0, 0, 0)) + count
+                total[name] = total.get(name, EMPTY) + count
         return total
 
     def num_tokens(self, split: CorpusSplit) -> int:
@@ -92,195 +87,205 @@ def write_corpus(
     shard_tokens: int = DEFAULT_SHARD_TOKENS,
     validation_fraction: float = 0.0,
     validation_sources: Mapping[str, Iterable[str]] | None = None,
+    num_workers: int = 1,
     progress: Progress | None = None,
+    note: Callable[[str], object] = lambda text: None,
 ) -> CorpusReport:
     """Write every document of every source as tokens, replacing the corpus in `directory`.
 
     The corpus takes its name only when it is complete; until then the old one stays. Same
-    documents and tokenizer, same bytes.
+    documents and tokenizer, same bytes, whatever the number of processes and of interruptions.
 
     Args:
         directory: `corpora/<name>`.
-        sources: documents by source name, streamed; names are kept in the index.
+        sources: documents by source name, streamed, long ones in `Continued` parts; names are kept
+            in the index.
         tokenizer: its fingerprint is kept in the index.
         shard_tokens: a shard is closed by the document that reaches this many tokens.
         validation_fraction: share of the documents of `sources` that go to validation, chosen by a
-            hash of the text, so that equal documents are never on both sides.
+            hash of the text (of its first part), so that equal documents are never on both sides.
         validation_sources: documents for validation.
+        num_workers: processes that encode; 0 for one a core, 1 for this one alone.
         progress: called after each batch of documents.
+        note: told where an interrupted corpus goes on.
 
     Raises:
-        DataError: there is no document for training, or the disk refused a write.
+        DataError: there is no document for training, another process writes this corpus, or the
+            disk refused a write.
     """
     dtype = np.dtype("<u2") if tokenizer.n_vocab <= 1 << 16 else np.dtype("<u4")
-    with staging_directory(directory.parent, directory.name) as staging:
-        writers: dict[CorpusSplit, _SplitWriter] = {
-            split: _SplitWriter(staging, split, dtype, shard_tokens)
-            for split in ("train", "validation")
-        }
-        encoder = _Encoder(tokenizer, writers, validation_fraction, progress)
+    key = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tokenizer": tokenizer.fingerprint,
+        "shard_tokens": shard_tokens,
+        "validation_fraction": validation_fraction,
+        "sources": [*sources],
+        "validation_sources": [*(validation_sources or {})],
+    }
+    stream = DocumentStream(sources, validation_sources or {})
+    with unfinished_corpus(directory) as unfinished:
+        state = _State(unfinished, key, tokenizer.special_id(BOS), dtype, shard_tokens)
+        state.validation_fraction = validation_fraction
         try:
-            encoder.write_sources(sources, only_validation=False)
-            encoder.write_sources(validation_sources or {}, only_validation=True)
-            index = _index(tokenizer, dtype, writers)
+            _take_up(state, stream, progress, note)
+            with EncodingPool[Batch](tokenizer, dtype.str, num_workers or _num_cores()) as pool:
+                for batch, encoded in pool.encode(stream.batches(BATCH_BYTES)):
+                    state.add(batch, encoded)
+                    if progress is not None:
+                        progress(batch.num_documents)
+            index = state.index()
         finally:
-            for writer in writers.values():
-                writer.abandon()
+            state.abandon()
         if "train" not in index["splits"]:
+            unfinished.begin_anew()
             raise DataError(
                 f"no source has a document for training ({', '.join(sources) or 'no source'})",
                 hint="run `aquachat prepare` for a text set first",
             )
-        write_json(staging / INDEX_NAME, index)
-        install_directory(staging, directory)
-    return CorpusReport(directory, {name: dict(writers[name].sources) for name in index["splits"]})
+        write_json(unfinished.files / INDEX_NAME, index)
+        unfinished.install()
+    writers = state.writers
+    return CorpusReport(
+        directory, {split: dict(writers[split].sources) for split in index["splits"]}
+    )
 
 
-def _index(
-    tokenizer: CorpusTokenizer, dtype: np.dtype[Any], writers: Mapping[CorpusSplit, _SplitWriter]
-) -> dict[str, Any]:
-    """Close the files of each split that has documents, and describe them."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "dtype": dtype.str,
-        "tokenizer": tokenizer.fingerprint,
-        "splits": {name: writer.finish() for name, writer in writers.items() if writer.num_tokens},
-    }
+def _take_up(
+    state: _State,
+    stream: DocumentStream,
+    progress: Progress | None,
+    note: Callable[[str], object],
+) -> None:
+    """Go on from what an interrupted start kept, if it is of the same documents."""
+    place = state.take_up()
+    if place is None:
+        return
+    note(f"going on after {place.documents:,} documents that are in the corpus already")
+    if stream.skip_to(place):
+        if progress is not None:
+            progress(place.documents)
+        return
+    state.begin_anew()
+    if not stream.rewind():
+        raise DataError(
+            f"the documents are not those of the unfinished corpus `{state.name}`",
+            hint="give the command again: it now begins anew",
+        )
+    note("the documents are no longer the same: the corpus begins anew")
 
 
-@dataclass
-class _Encoder:
-    tokenizer: CorpusTokenizer
-    writers: Mapping[CorpusSplit, _SplitWriter]
-    validation_fraction: float
-    progress: Progress | None
-
-    def write_sources(self, sources: Mapping[str, Iterable[str]], *, only_validation: bool) -> None:
-        """Encode and write the documents of each source, a batch at a time."""
-        for name, documents in sources.items():
-            self._write_source(name, documents, only_validation)
-
-    def _write_source(self, name: str, documents: Iterable[str], only_validation: bool) -> None:
-        bos_id = self.tokenizer.special_id(BOS)
-        for batch in _batches(documents):
-            encoded = self.tokenizer.encode_batch([text for _, text in batch])
-            for (content, _), ids in zip(batch, encoded, strict=True):
-                writer = self._writer_of(content, only_validation)
-                writer.add(name, [bos_id, *ids], len(content))
-            if self.progress is not None:
-                self.progress(len(batch))
-
-    def _writer_of(self, content: bytes, only_validation: bool) -> _SplitWriter:
-        if only_validation:
-            return self.writers["validation"]
-        if self.validation_fraction <= 0.0:
-            return self.writers["train"]
-        place = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
-        in_validation = place < self.validation_fraction * HASH_RANGE
-        return self.writers["validation" if in_validation else "train"]
+def _num_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
-class _HashedFile:
-    """A new file whose hash is known when the last byte is written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._digest = hashlib.sha256()
-        self._file: BinaryIO = path.open("wb")
-
-    def write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._digest.update(content)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def describe(self) -> dict[str, Any]:
-        return {"file": self.path.name, "sha256": self._digest.hexdigest()}
-
-
-class _SplitWriter:
-    """Appends documents to the shards and the offsets file of one split."""
+class _State:
+    """The files of both splits as they grow, and the place in the documents that they reached."""
 
     def __init__(
-        self, directory: Path, split: CorpusSplit, dtype: np.dtype[Any], shard_tokens: int
+        self,
+        unfinished: Unfinished,
+        key: Mapping[str, Any],
+        bos_id: int,
+        dtype: np.dtype[Any],
+        shard_tokens: int,
     ) -> None:
-        self.num_tokens = 0
-        self.num_documents = 0
-        self.sources: dict[str, SourceCount] = {}
-        self._directory = directory
-        self._split = split
+        self.validation_fraction = 0.0
+        self._unfinished = unfinished
+        self._key = key
+        self._bos_id = bos_id
         self._dtype = dtype
         self._shard_tokens = shard_tokens
-        self._tokens_by_shard: list[int] = []
-        self._shards: list[_HashedFile] = []
-        self._offsets: _HashedFile | None = None
+        self._tokens_since_kept = 0
+        self._writer: SplitTokens | None = None
+        """Of the document that is not at its end."""
+        self.writers = self._new_writers()
 
-    def add(self, source: str, ids: Sequence[int], text_bytes: int) -> None:
-        """Append a document; one without text is only counted."""
-        count = self.sources.get(source, SourceCount(0, 0, 0))
-        if text_bytes == 0:
-            self.sources[source] = count + SourceCount(0, 0, 0, empty_documents=1)
-            return
-        with writing(self._directory):
-            self._write(np.asarray(ids, dtype=self._dtype).tobytes())
-        self.num_tokens += len(ids)
-        self.num_documents += 1
-        self._tokens_by_shard[-1] += len(ids)
-        self.sources[source] = count + SourceCount(1, text_bytes, len(ids))
+    @property
+    def name(self) -> str:
+        """The name of the corpus."""
+        return self._unfinished.name
 
-    def finish(self) -> dict[str, Any]:
-        """Write the end offset and describe the split for the index."""
-        assert self._offsets is not None, "a split without a document has no files"
-        with writing(self._directory):
-            self._offsets.write(np.asarray(self.num_tokens, dtype=OFFSET_DTYPE).tobytes())
-            self._close()
+    def take_up(self) -> Place | None:
+        """Go on from what was kept; None, and an empty folder, where that cannot be."""
+        kept = self._unfinished.progress(self._key)
+        if kept is not None and all(
+            self.writers[split].take_up(kept["splits"][split]) for split in SPLITS
+        ):
+            names = {name for writer in self.writers.values() for name in writer.file_names()}
+            for path in self._unfinished.files.iterdir():
+                if path.name not in names:
+                    path.unlink()
+            return Place(**kept["place"])
+        self.begin_anew()
+        return None
+
+    def begin_anew(self) -> None:
+        """Remove all that was written."""
+        self.abandon()
+        self.writers = self._new_writers()
+        self._unfinished.begin_anew()
+
+    def add(self, batch: Batch, encoded: Encoded) -> None:
+        """Append the documents of a batch, and keep the progress where it is time."""
+        pieces = batch.pieces
+        starts = np.array([piece.starts and piece.content != b"" for piece in pieces], dtype=bool)
+        ends = np.cumsum(encoded.lengths)
+        firsts = ends - encoded.lengths
+        ids = np.insert(encoded.ids, firsts[starts], self._bos_id)
+        ends += np.cumsum(starts)
+        begin = 0
+        for piece, end in zip(pieces, ends.tolist(), strict=True):
+            self._add_piece(piece, ids[begin:end])
+            begin = end
+        self._tokens_since_kept += len(ids)
+        if self._tokens_since_kept >= KEEP_TOKENS and pieces[-1].ends:
+            self._keep(batch.place)
+
+    def index(self) -> dict[str, Any]:
+        """Close the files of each split that has documents, and describe them."""
         return {
-            "documents": self.num_documents,
-            "tokens": self.num_tokens,
-            "offsets": self._offsets.describe(),
-            "shards": [
-                {**shard.describe(), "tokens": tokens}
-                for shard, tokens in zip(self._shards, self._tokens_by_shard, strict=True)
-            ],
-            "sources": {name: asdict(count) for name, count in self.sources.items()},
+            "format": FORMAT,
+            "version": VERSION,
+            "dtype": self._dtype.str,
+            "tokenizer": self._key["tokenizer"],
+            "splits": {
+                split: writer.finish()
+                for split, writer in self.writers.items()
+                if writer.num_tokens
+            },
         }
 
     def abandon(self) -> None:
-        """Close what is still open after an error, which is the one to be told."""
-        with suppress(OSError):
-            self._close()
+        """Close what is open."""
+        for writer in self.writers.values():
+            writer.abandon()
 
-    def _close(self) -> None:
-        for file in self._shards[-1:]:
-            file.close()
-        if self._offsets is not None:
-            self._offsets.close()
+    def _new_writers(self) -> dict[CorpusSplit, SplitTokens]:
+        files = self._unfinished.files
+        return {s: SplitTokens(files, s, self._dtype, self._shard_tokens) for s in SPLITS}
 
-    def _write(self, tokens: bytes) -> None:
-        if self._offsets is None:
-            self._offsets = _HashedFile(self._directory / DOCUMENTS_NAMES[self._split])
-        if not self._shards or self._tokens_by_shard[-1] >= self._shard_tokens:
-            for file in self._shards[-1:]:
-                file.close()
-            name = f"{SHARD_PREFIXES[self._split]}_{len(self._shards):05d}.bin"
-            self._shards.append(_HashedFile(self._directory / name))
-            self._tokens_by_shard.append(0)
-        self._offsets.write(np.asarray(self.num_tokens, dtype=OFFSET_DTYPE).tobytes())
-        self._shards[-1].write(tokens)
+    def _add_piece(self, piece: Piece, ids: NDArray[Any]) -> None:
+        if piece.starts or self._writer is None:
+            self._writer = self.writers[self._split_of(piece)]
+        if piece.starts and piece.ends and not piece.content:
+            self._writer.add_empty(piece.source)
+        else:
+            size = len(piece.content)
+            self._writer.add(piece.source, ids, size, starts=piece.starts, ends=piece.ends)
 
+    def _split_of(self, piece: Piece) -> CorpusSplit:
+        if piece.only_validation:
+            return "validation"
+        if self.validation_fraction <= 0.0:
+            return "train"
+        place = int.from_bytes(hashlib.blake2b(piece.content, digest_size=8).digest())
+        return "validation" if place < self.validation_fraction * HASH_RANGE else "train"
 
-def _batches(documents: Iterable[str]) -> Iterator[list[tuple[bytes, str]]]:
-    """Documents as (UTF-8, text) by about `BATCH_BYTES`; without a visible character, as empty."""
-    batch: list[tuple[bytes, str]] = []
-    size_bytes = 0
-    for document in documents:
-        content = encode_text(document) if document and not document.isspace() else b""
-        batch.append((content, content.decode()))
-        size_bytes += len(content)
-        if size_bytes >= BATCH_BYTES:
-            yield batch
-            batch, size_bytes = [], 0
-    if batch:
-        yield batch
+    def _keep(self, place: Place) -> None:
+        splits = {split: self.writers[split].keep() for split in SPLITS}
+        self._unfinished.keep(self._key, {"place": asdict(place), "splits": splits})
+        self._tokens_since_kept = 0

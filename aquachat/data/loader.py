@@ -2,86 +2,41 @@
 
 Shapes: B rows, T time.
 
-The documents of an epoch, in a random order, are laid end to end, and epoch follows epoch without
-a gap: one endless stream of tokens. Row g of training is the T + 1 tokens from position g * T, so
-that each token is a target exactly once an epoch and none is lost. Step s takes rows s * R to
-(s + 1) * R, and the processes share them out, which decides nothing else.
+Documents become an endless sequence of rows (`text_rows`). Step s takes rows s * R to (s + 1) * R,
+and the processes share them out, which decides nothing else.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aquachat.data.corpus import Corpus
-from aquachat.data.order import EpochOrders
-from aquachat.errors import ConfigError, DataError
-from aquachat.model.batch import IGNORE, Batch, JsonDict
+from aquachat.data.prefetch import Prefetcher
+from aquachat.data.text_rows import Packing, make_rows
+from aquachat.data.token_stream import TokenStream
+from aquachat.errors import ConfigError
+from aquachat.model.batch import IGNORE, Batch, JsonDict, Segments
 
 VALIDATION_SEED: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Epoch:
-    order: NDArray[np.int64]
-    """(documents,)"""
-    starts: NDArray[np.int64]
-    """(documents + 1,) where each document of `order` starts in the epoch."""
+class SourceUse:
+    """What training took from one source of a corpus."""
 
-
-class TokenStream:
-    """The endless stream of a corpus: any stretch of it in time O(log documents).
-
-    Args:
-        corpus: the documents.
-        key: what decides their order in each epoch.
-    """
-
-    def __init__(self, corpus: Corpus, *key: int | str) -> None:
-        if corpus.num_tokens == 0:
-            raise DataError(f"the corpus `{corpus.directory}` is empty")
-        self.tokens_per_epoch = corpus.num_tokens
-        self._corpus = corpus
-        self._lengths = corpus.lengths
-        self._orders = EpochOrders(corpus.num_documents, *key)
-        self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
-
-    def read(self, start: int, count: int) -> NDArray[np.int64]:
-        """(count,) the tokens from position `start` on."""
-        tokens = np.empty(count, dtype=np.int64)
-        done = 0
-        while done < count:
-            epoch, offset = divmod(start + done, self.tokens_per_epoch)
-            wanted = min(count - done, self.tokens_per_epoch - offset)
-            self._read_in_epoch(self._epoch(epoch), offset, tokens[done : done + wanted])
-            done += wanted
-        return tokens
-
-    def _epoch(self, epoch: int) -> _Epoch:
-        if epoch not in self._epochs:
-            order = self._orders[epoch]
-            starts = np.concatenate(([0], np.cumsum(self._lengths[order])))
-            self._epochs[epoch] = _Epoch(order, starts)
-            while len(self._epochs) > 2:
-                self._epochs.popitem(last=False)
-        return self._epochs[epoch]
-
-    def _read_in_epoch(self, epoch: _Epoch, offset: int, tokens: NDArray[np.int64]) -> None:
-        place = int(np.searchsorted(epoch.starts, offset, side="right")) - 1
-        skipped = offset - int(epoch.starts[place])
-        done = 0
-        while done < len(tokens):
-            document = self._corpus.document(int(epoch.order[place]))
-            piece = document[skipped : skipped + len(tokens) - done]
-            tokens[done : done + len(piece)] = piece
-            done += len(piece)
-            place, skipped = place + 1, 0
+    tokens: int
+    """Without padding."""
+    epochs: float
+    """How often all of its tokens were seen."""
+    share: float
+    """Of all tokens taken; 0 before the first."""
 
 
 class TextSource:
@@ -89,15 +44,21 @@ class TextSource:
 
     Args:
         corpus: the training split.
-        tokens_per_step: targets of one optimizer step over all processes; a multiple of `seq_len`.
+        tokens_per_step: positions of one optimizer step over all processes; a multiple of
+            `seq_len`.
         seq_len: T.
         device_batch_size: rows of a micro-batch, at most.
         seed: decides the order of documents.
         rank: this process; `world_size`: how many there are.
         device: where the batches go.
+        packing: how documents become rows; see `text_rows`.
+        document_mask: whether attention stays inside a document.
+        mixture: the share of rows of each source of the corpus; None for all documents alike.
+        prefetch: steps that a background thread makes ahead, in pinned memory for a CUDA device; it
+            changes no batch.
 
     Raises:
-        ConfigError: `tokens_per_step` is not a multiple of `seq_len`.
+        ConfigError: `tokens_per_step` is not a multiple of `seq_len`, or a mixture that cannot be.
         DataError: the corpus is empty.
     """
 
@@ -112,6 +73,10 @@ class TextSource:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
+        packing: Packing = "stream",
+        document_mask: bool = False,
+        mixture: Mapping[str, float] | None = None,
+        prefetch: int = 2,
     ) -> None:
         if tokens_per_step <= 0 or tokens_per_step % seq_len:
             raise ConfigError(
@@ -120,29 +85,36 @@ class TextSource:
                 hint=f"use {max(1, round(tokens_per_step / seq_len)) * seq_len:,} tokens per step",
             )
         self.rows_per_step = tokens_per_step // seq_len
-        self._stream = TokenStream(corpus, seed, "text")
+        self._rows = make_rows(corpus, seq_len=seq_len, packing=packing, seed=seed, mixture=mixture)
+        self._bos_id = int(corpus.document(0)[0])
+        self._source_tokens = {name: c.tokens for name, c in corpus.sources.items()}
         self._seq_len = seq_len
         self._device_batch_size = device_batch_size
         self._rank, self._world_size = rank, world_size
         self._device = torch.device(device)
-
-    @property
-    def tokens_per_epoch(self) -> int:
-        """Tokens of the corpus."""
-        return self._stream.tokens_per_epoch
-
-    def epochs_at(self, step: int) -> float:
-        """How often the corpus has been seen before step `step`."""
-        return step * self.rows_per_step * self._seq_len / self.tokens_per_epoch
+        self._document_mask = document_mask
+        self._ahead = Prefetcher(self._host_step, prefetch, "text")
 
     def step_batches(self, step: int) -> Sequence[Batch]:
         """This process's micro-batches at `step`; none where there are fewer rows than ranks."""
-        first, end = share_of(self.rows_per_step, self._rank, self._world_size)
-        base = step * self.rows_per_step
-        return [
-            self._batch(base + row, min(self._device_batch_size, end - row))
-            for row in range(first, end, self._device_batch_size)
-        ]
+        return [on_device(batch, self._device) for batch in self._ahead.get(step)]
+
+    def step_metrics(self) -> dict[str, float]:
+        """How long the last step waited for its batches, in seconds."""
+        return {"train/data_wait_s": self._ahead.waited_s}
+
+    def accounting(self, num_steps: int) -> dict[str, SourceUse]:
+        """What the first `num_steps` took from each source, over all processes, exactly.
+
+        Sources without a weight in the mixture are left out.
+        """
+        counts = self._rows.tokens_by_source(num_steps * self.rows_per_step).tolist()
+        total = sum(counts)
+        return {
+            name: SourceUse(count, count / size, count / total if total else 0.0)
+            for (name, size), count in zip(self._source_tokens.items(), counts, strict=True)
+            if size
+        }
 
     def state_dict(self) -> JsonDict:
         """Nothing: all is a function of the step."""
@@ -151,12 +123,28 @@ class TextSource:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing to restore."""
 
-    def _batch(self, row: int, num_rows: int) -> Batch:
-        length = num_rows * self._seq_len
-        tokens = self._stream.read(row * self._seq_len, length + 1)
-        shape = (num_rows, self._seq_len)
-        batch = host_batch(tokens[:-1].reshape(shape), tokens[1:].reshape(shape), length)
-        return on_device(batch, self._device)
+    def close(self) -> None:
+        """End the background thread."""
+        self._ahead.close()
+
+    def _host_step(self, step: int) -> list[Batch]:
+        first, end = share_of(self.rows_per_step, self._rank, self._world_size)
+        base = step * self.rows_per_step
+        batches = [
+            self._host_batch(base + row, min(self._device_batch_size, end - row))
+            for row in range(first, end, self._device_batch_size)
+        ]
+        return [pinned(batch) for batch in batches] if self._device.type == "cuda" else batches
+
+    def _host_batch(self, row: int, num_rows: int) -> Batch:
+        inputs = np.empty((num_rows, self._seq_len), dtype=np.int64)
+        targets = np.empty_like(inputs)
+        self._rows.fill(row, inputs, targets)
+        batch = host_batch(inputs, targets, int(np.count_nonzero(targets != IGNORE)))
+        if not self._document_mask:
+            return batch
+        ids = np.cumsum(inputs == self._bos_id, axis=1)
+        return replace(batch, segments=Segments(torch.from_numpy(ids)))
 
 
 def validation_batches(
@@ -226,7 +214,14 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on `device`, on its way there asynchronously if that is a CUDA device."""
     if device.type == "cpu":
         return batch
-    if device.type == "cuda":
-        inputs, targets = batch.inputs.pin_memory(), batch.targets.pin_memory()
-        batch = Batch(inputs, targets, batch.num_targets)
-    return batch.to(device)
+    return (pinned(batch) if device.type == "cuda" else batch).to(device)
+
+
+def pinned(batch: Batch) -> Batch:
+    """The batch in pinned memory; tensors that are there already are not copied again."""
+
+    def pin(tensor: Tensor) -> Tensor:
+        return tensor if tensor.is_pinned() else tensor.pin_memory()
+
+    segments = batch.segments and Segments(pin(batch.segments.document_ids))
+    return replace(batch, inputs=pin(batch.inputs), targets=pin(batch.targets), segments=segments)

@@ -27,6 +27,16 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSplit:
+    """An evaluation split whose questions training rows were held against."""
+
+    split: str
+    """For example `gsm8k/test`."""
+    rows: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FlaggedRow:
     """An evaluation row that was kept though something is wrong with it."""
 
@@ -52,7 +62,7 @@ class SplitReport:
     """Rows left out, by reason."""
     flagged: tuple[FlaggedRow, ...] = ()
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Rows by value of what is worth counting: `letter`, `family`, `tier`, `licence`..."""
+    """Rows by value of what is worth counting: `letter`, `option_references`, `licence`..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,10 @@ class PrepareReport:
     """Of a set from the hub: its commit, which the next preparation uses again."""
     absent: tuple[str, ...] = ()
     """Of a bundle: the parts it names and does not hold."""
+    guards: tuple[GuardSplit, ...] = ()
+    """What training rows were held against."""
+    keeps_contaminated: bool = False
+    """Whether training rows that give an evaluation question away were kept nevertheless."""
 
     @property
     def num_rows(self) -> int:
@@ -99,6 +113,8 @@ class PrepareReport:
             "revision": self.revision,
             "absent": list(self.absent),
             "splits": {name: asdict(split) for name, split in self.splits.items()},
+            "guards": [asdict(guard) for guard in self.guards],
+            "keeps_contaminated": self.keeps_contaminated,
         }
 
 
@@ -130,6 +146,9 @@ def read_manifest(directory: Path) -> PrepareReport:
             splits,
             content.get("revision"),
             tuple(content.get("absent", ())),
+            # Manifests of before these were known have neither.
+            tuple(GuardSplit(**guard) for guard in content.get("guards", [])),
+            content.get("keeps_contaminated", False),
         )
     except FileNotFoundError as error:
         raise MissingFileError(f"there is no `{path}`", hint=hint) from error

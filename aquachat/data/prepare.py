@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from aquachat.data.catalogue import (
-    SPLITS,
+    ALL_SPLITS,
+    HELDOUT,
     TEXT,
     DatasetSpec,
     HubSplit,
     Split,
     dataset_spec,
 )
+from aquachat.data.heldout import split_off_held_out
 from aquachat.data.hub import (
     HubRows,
     ResolveRevision,
@@ -21,9 +24,13 @@ from aquachat.data.hub import (
     hub_rows,
     resolve_revision,
 )
+from aquachat.data.hygiene.groups import HELDOUT_ROWS
+from aquachat.data.hygiene.guard import EvaluationGuard
+from aquachat.data.hygiene.prepared import add_questions, prepared_sets
 from aquachat.data.manifest import (
     MANIFEST_NAME,
     REJECTED_NAME,
+    GuardSplit,
     PrepareReport,
     SourceFile,
     SplitReport,
@@ -31,7 +38,7 @@ from aquachat.data.manifest import (
 )
 from aquachat.data.prepare_synthetic import prepare_synthetic
 from aquachat.data.sources import SplitFiles, find_split_files
-from aquachat.data.split_writer import EvaluationQuestions, Progress, RowInput, SplitWriter
+from aquachat.data.split_writer import Progress, RowInput, SplitWriter
 from aquachat.data.text_documents import TextSet, open_text_set, prepare_text
 from aquachat.errors import AquachatError, ConfigError, MissingFileError
 from aquachat.files import (
@@ -43,7 +50,32 @@ from aquachat.files import (
 )
 from aquachat.tasks.row_files import Row, read_rows
 
-__all__ = ["TextSet", "open_text_set", "prepare_dataset", "prepare_synthetic", "prepare_text"]
+__all__ = [
+    "HygienePolicy",
+    "TextSet",
+    "open_text_set",
+    "prepare_dataset",
+    "prepare_synthetic",
+    "prepare_text",
+]
+
+HAS_HELD_OUT: Final = "aqua"
+"""The set that a held-out slice is split off."""
+
+
+@dataclass(frozen=True, slots=True)
+class HygienePolicy:
+    """What training rows are held against, and what becomes of those that fail.
+
+    Without one, they are held against the set's own evaluation splits.
+    """
+
+    evaluation_root: Path | None = None
+    """A folder of prepared sets whose evaluation questions must not be trained on either."""
+    keep_contaminated: bool = False
+    """Keep training rows that give an evaluation question away, and count them."""
+    heldout_rows: int = HELDOUT_ROWS
+    """Rows split off AQuA's training pool, at most a fifth of it; 0 for none."""
 
 
 def prepare_dataset(
@@ -57,12 +89,15 @@ def prepare_dataset(
     revision: str | None = None,
     hub: HubRows = hub_rows,
     resolve: ResolveRevision = resolve_revision,
+    policy: HygienePolicy | None = None,
     progress: Progress | None = None,
 ) -> PrepareReport:
     """Write the splits of a data set, `manifest.json` and `rejected.jsonl` into `output_dir`.
 
-    A training row that cannot be used, or whose question is in an evaluation split, is left out
-    with a reason. An evaluation row is never left out: what is wrong with it is in the manifest.
+    A training row that cannot be used, or that gives a question of an evaluation split away
+    (`aquachat.data.hygiene.guard`), is left out with a reason. An evaluation row is never left out:
+    what is wrong with it is in the manifest. Of AQuA, part of the training rows become `heldout`,
+    unless the source has such a split.
     The files replace older ones together, after the last row was read. Of `text`, only the
     manifest is written: the documents stay where they are.
 
@@ -77,6 +112,7 @@ def prepare_dataset(
             `output_dir` names, else the newest.
         hub: how rows of the hub are read.
         resolve: how the commit of a revision is found.
+        policy: what else training rows are held against; None for the default.
         progress: called as rows are read.
 
     Raises:
@@ -97,7 +133,9 @@ def prepare_dataset(
         "validation": max_validation,
         "test": max_test,
     }
-    return _install(spec, origin, inputs, limits, output_dir, commit, progress)
+    return _install(
+        spec, origin, inputs, limits, output_dir, commit, policy or HygienePolicy(), progress
+    )
 
 
 def recorded_revision(output_dir: Path, repo: str) -> str | None:
@@ -166,25 +204,67 @@ def _install(
     limits: Mapping[Split, int | None],
     output_dir: Path,
     commit: str | None,
+    policy: HygienePolicy,
     progress: Progress | None,
 ) -> PrepareReport:
-    questions = EvaluationQuestions()
-    reports: dict[Split, SplitReport] = {}
+    guard = EvaluationGuard()
+    holds_out = spec.name == HAS_HELD_OUT and HELDOUT not in inputs and policy.heldout_rows > 0
+    reports: dict[str, SplitReport] = {}
+    guards: list[GuardSplit] = []
     with writing(output_dir), staging_directory(output_dir, "prepare") as staging:
         with (staging / REJECTED_NAME).open("wb") as quarantine:
             # Training comes last: what it must not hold has to be known by then.
             for split in sorted(inputs, key=lambda name: name == "train"):
+                if split == "train":
+                    guards = _guards(spec.name, reports, guard, policy.evaluation_root)
                 writer = SplitWriter(
-                    staging, split, spec.read_row, limit=limits[split], quarantine=quarantine
+                    staging,
+                    split,
+                    spec.read_row,
+                    name=f"{spec.name}/{split}",
+                    limit=None if holds_out and split == "train" else limits.get(split),
+                    quarantine=quarantine,
+                    keep_contaminated=policy.keep_contaminated,
                 )
-                reports[split] = writer.write(inputs[split], questions, progress)
-        ordered: dict[str, SplitReport] = {
-            name: reports[name] for name in SPLITS if name in reports
-        }
-        report = PrepareReport(spec.name, output_dir, origin, spec.licence, ordered, commit)
+                reports[split] = writer.write(inputs[split], guard, progress)
+        if holds_out and "train" in reports:
+            reports |= split_off_held_out(
+                staging,
+                reports["train"],
+                spec.read_row,
+                max_rows=policy.heldout_rows,
+                max_train=limits["train"],
+            )
+        report = PrepareReport(
+            spec.name,
+            output_dir,
+            origin,
+            spec.licence,
+            {name: reports[name] for name in ALL_SPLITS if name in reports},
+            commit,
+            guards=tuple(guards),
+            keeps_contaminated=policy.keep_contaminated,
+        )
         write_json(staging / MANIFEST_NAME, report.to_json())
         install_files(staging, output_dir, _stale_files(output_dir, report))
     return report
+
+
+def _guards(
+    dataset: str,
+    reports: Mapping[str, SplitReport],
+    guard: EvaluationGuard,
+    evaluation_root: Path | None,
+) -> list[GuardSplit]:
+    """Tell the guard of other prepared sets; all splits that training rows are held against."""
+    found = [
+        GuardSplit(f"{dataset}/{split}", report.rows_read, report.sha256)
+        for split, report in reports.items()
+    ]
+    for other in prepared_sets(evaluation_root) if evaluation_root is not None else []:
+        if other.dataset != dataset:
+            found += add_questions(guard, other)
+    return found
 
 
 def _stale_files(output_dir: Path, report: PrepareReport) -> set[str]:

@@ -10,10 +10,10 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from aquachat.data.catalogue import (
+    ALL_SPLITS,
     CORE,
     DATASETS,
     KNOWN_NAMES,
-    SPLITS,
     SYNTHETIC,
     Split,
     unknown_name,
@@ -24,7 +24,9 @@ from aquachat.files import expand_patterns
 DATA_TOML: Final = "data.toml"
 ROW_SUFFIXES: Final = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 
-_SPLIT_NAME = re.compile(r"(?:.*[-_.])?(train|validation|valid|val|dev|test)(?:-\d+-of-\d+)?")
+_SPLIT_NAME = re.compile(
+    r"(?:.*[-_.])?(train|validation|valid|val|dev|test|heldout)(?:-\d+-of-\d+)?"
+)
 _SPLIT_OF: Final[Mapping[str, Split]] = {
     "train": "train",
     "validation": "validation",
@@ -32,6 +34,7 @@ _SPLIT_OF: Final[Mapping[str, Split]] = {
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    "heldout": "heldout",
 }
 
 DataFiles = dict[str, dict[str, list[Path]]]
@@ -91,7 +94,7 @@ def _files_of_table(path: Path, dataset: str, table: object) -> dict[str, list[P
         raise DataError(
             f"`{dataset}` in `{path}` is not a table", hint=f"begin it with a line `[{dataset}]`"
         )
-    known_splits = ("bundle",) if dataset == CORE else SPLITS
+    known_splits = ("bundle",) if dataset == CORE else ALL_SPLITS
     files: dict[str, list[Path]] = {}
     for split, patterns in table.items():
         if split not in known_splits:
@@ -133,7 +136,7 @@ def find_split_files(dataset: str, source: Path) -> SplitFiles:
             )
         by_split = files[dataset]
         return SplitFiles(
-            str(source), {name: by_split[name] for name in SPLITS if name in by_split}
+            str(source), {name: by_split[name] for name in ALL_SPLITS if name in by_split}
         )
     found = _by_split(dataset, source.iterdir())
     if not found:

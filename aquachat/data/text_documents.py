@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,10 +21,16 @@ from aquachat.data.sources import DATA_TOML, SplitFiles, check_inside, find_spli
 from aquachat.data.split_writer import PROGRESS_ROWS, Progress
 from aquachat.errors import ConfigError, DataError, MissingFileError
 from aquachat.files import install_files, sha256_of, staging_directory, write_json, writing
-from aquachat.tasks.row_files import RejectedRow, read_rows
+from aquachat.tasks.row_files import MAX_LINE_BYTES, RejectedRow, RowReason, read_rows
+from aquachat.text.long_text import PART_CHARS, Continued, in_parts
 
 TEXT_SUFFIXES: Final = (".parquet", ".txt", ".md", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 MISSING_TEXT: Final = "missing_text"
+BLOCK_CHARS: Final = 1 << 20
+"""Text that is read of a file at once."""
+PARQUET_BATCH_BYTES: Final = 8 << 20
+"""Text of a column that is taken from parquet at once, by the mean size of its values."""
+MAX_PARQUET_BATCH_ROWS: Final = 1024
 
 _NOTICE = re.compile(r"(readme|licen[cs]e|notice|copying|manifest|\.)", re.IGNORECASE)
 
@@ -135,7 +141,7 @@ class TextSet:
         return split in self.manifest.splits
 
     def documents(self, split: str = "train") -> Iterator[str]:
-        """The documents of a split, in order, as a stream.
+        """The documents of a split, in order, as a stream; see `read_documents` for long ones.
 
         Raises:
             MissingFileError: there is no such split, or a file is gone.
@@ -165,7 +171,9 @@ def open_text_set(directory: Path) -> TextSet:
 def read_documents(path: Path) -> Iterator[str | None]:
     """The documents of one file; None for a row without text.
 
-    A `.txt` or `.md` file is one document. Rows of JSON lines and parquet have a field `text`.
+    A `.txt` or `.md` file is one document. Rows of JSON lines and parquet have a field `text`. A
+    long document comes in parts, all but the last of which are `Continued`, so that a file of any
+    size is read in bounded memory.
 
     Raises:
         MissingFileError: the file is not there.
@@ -176,11 +184,21 @@ def read_documents(path: Path) -> Iterator[str | None]:
             f"there is no text file `{path}`", hint="run `aquachat prepare text` again"
         )
     if path.suffix in (".txt", ".md"):
-        yield _whole_file(path)
+        yield from in_parts(_file_blocks(path))
     elif path.suffix == ".parquet":
         yield from _parquet_documents(path)
     else:
         yield from _row_documents(path)
+
+
+def first_documents(parts: Iterable[str], count: int) -> Iterator[str]:
+    """The first `count` documents of a stream, long ones with all their parts; 0 for all."""
+    num_ended = 0
+    for part in parts:
+        yield part
+        num_ended += not isinstance(part, Continued)
+        if count and num_ended == count:
+            return
 
 
 def _counted(split: str, paths: list[Path], progress: Progress | None) -> SplitReport:
@@ -188,6 +206,8 @@ def _counted(split: str, paths: list[Path], progress: Progress | None) -> SplitR
     licences = Counter[str]()
     for path in paths:
         for document in read_documents(path):
+            if isinstance(document, Continued):
+                continue
             rows_read += 1
             rows += document is not None
             if progress is not None and rows_read % PROGRESS_ROWS == 0:
@@ -207,21 +227,33 @@ def _counted(split: str, paths: list[Path], progress: Progress | None) -> SplitR
     )
 
 
-def _whole_file(path: Path) -> str:
+def _file_blocks(path: Path) -> Iterator[str]:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            while block := file.read(BLOCK_CHARS):
+                yield block
     except UnicodeDecodeError as error:
         raise DataError(
             f"`{path}` is not UTF-8 ({error})", hint="convert it, for example with `iconv -t UTF-8`"
         ) from error
+    except OSError as error:
+        raise DataError(f"`{path}` cannot be read ({error})") from error
 
 
 def _row_documents(path: Path) -> Iterator[str | None]:
     found = False
     for row in read_rows(path):
+        if isinstance(row, RejectedRow) and row.reason is RowReason.TOO_LONG:
+            raise DataError(
+                f"line {row.line_number:,} of `{path}` is longer than {MAX_LINE_BYTES >> 20} MiB",
+                hint="put that document into a `.txt` file of its own, which may have any length",
+            )
         text = None if isinstance(row, RejectedRow) else row.value.get("text")
-        found = found or isinstance(text, str)
-        yield text if isinstance(text, str) else None
+        if isinstance(text, str):
+            found = True
+            yield from _parts_of(text)
+        else:
+            yield None
     if not found:
         raise DataError(f"no row of `{path}` has a `text`", hint='a row is `{"text": "..."}`')
 
@@ -229,7 +261,17 @@ def _row_documents(path: Path) -> Iterator[str | None]:
 def _parquet_documents(path: Path) -> Iterator[str | None]:
     for batch in _parquet_batches(path, "text", required=True):
         for text in batch:
-            yield text if isinstance(text, str) else None
+            if isinstance(text, str):
+                yield from _parts_of(text)
+            else:
+                yield None
+
+
+def _parts_of(text: str) -> Iterable[str]:
+    if len(text) <= PART_CHARS:
+        return (text,)
+    blocks = (text[start : start + BLOCK_CHARS] for start in range(0, len(text), BLOCK_CHARS))
+    return in_parts(blocks)
 
 
 def _licences(path: Path) -> Counter[str]:
@@ -241,12 +283,13 @@ def _licences(path: Path) -> Counter[str]:
 
 
 def _parquet_batches(path: Path, column: str, *, required: bool) -> Iterator[list[Any]]:
-    """The values of a column, some hundred at a time; only that column is read."""
+    """The values of a column, some megabytes at a time; only that column is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        # Without a buffer size, pyarrow reads the column of a whole row group at once.
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             if column not in file.schema_arrow.names:
                 if required:
                     names = ", ".join(file.schema_arrow.names)
@@ -255,7 +298,20 @@ def _parquet_batches(path: Path, column: str, *, required: bool) -> Iterator[lis
                         hint="rename the column that holds the documents",
                     )
                 return
-            for batch in file.iter_batches(batch_size=256, columns=[column]):
+            rows = _rows_per_batch(file.metadata, column)
+            for batch in file.iter_batches(batch_size=rows, columns=[column], use_threads=False):
                 yield batch.column(0).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"`{path}` is no readable parquet file ({error})") from error
+
+
+def _rows_per_batch(metadata: Any, column: str) -> int:
+    """How many rows hold about `PARQUET_BATCH_BYTES` of a column, where its values are longest."""
+    longest_mean = 0.0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        chunks = map(group.column, range(group.num_columns))
+        size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema == column)
+        longest_mean = max(longest_mean, size / max(1, group.num_rows))
+    if longest_mean == 0:
+        return MAX_PARQUET_BATCH_ROWS
+    return max(1, min(MAX_PARQUET_BATCH_ROWS, int(PARQUET_BATCH_BYTES / longest_mean)))

@@ -21,11 +21,11 @@ from aquachat.errors import ConfigError
 from aquachat.eval.predictions import Prediction
 from aquachat.eval.results import EvalResult, compare, recompute
 from aquachat.infer.types import Completion, SamplingParams
-from aquachat.tasks.base import Example, ScoringProtocol, Task
+from aquachat.tasks.base import Example, Grade, ScoringProtocol, Task, grade_all
 from aquachat.tasks.multiple_choice import choice_conversation, rotate
 from aquachat.text.answer import answer_line
 from aquachat.text.conversation import Conversation, Role
-from aquachat.text.render import ChatRenderer, StopReason
+from aquachat.text.render import ChatRenderer, Reply, StopReason
 from aquachat.world import World
 
 __all__ = ["AnswerEngine", "EvalResult", "compare", "evaluate_task"]
@@ -183,18 +183,21 @@ def _generative(
     replies = {id(row): found for row, found in zip(asked, completions, strict=True)}
     # A question that leaves no room for a reply is answered with nothing, which is wrong.
     nothing = [Completion((), (), (), StopReason.LENGTH)] * params.num_samples
-    return _by_question(
-        _graded(renderer, task, row, sample, completion)
+    answered = [
+        (row, sample, completion, renderer.parse(completion.tokens))
         for row in rows
         for sample, completion in enumerate(replies.get(id(row), nothing))
+    ]
+    grades = grade_all(task, [(row.example, reply.text) for row, _, _, reply in answered])
+    return _by_question(
+        _graded(row, sample, completion, reply, grade)
+        for (row, sample, completion, reply), grade in zip(answered, grades, strict=True)
     )
 
 
 def _graded(
-    renderer: ChatRenderer, task: Task, row: _Row, sample: int, completion: Completion
+    row: _Row, sample: int, completion: Completion, reply: Reply, grade: Grade
 ) -> Prediction:
-    reply = renderer.parse(completion.tokens)
-    grade = task.grade(row.example, reply.text)
     return replace(
         _blank(row),
         sample=sample,

@@ -43,6 +43,15 @@ class TextLoss:
         """Mean cross-entropy over all targets."""
         return self.nats / self.num_tokens if self.num_tokens else math.nan
 
+    def to_json(self) -> dict[str, float]:
+        """The figures of an entry of `results`."""
+        return {
+            "bits_per_byte": self.bits_per_byte,
+            "nats_per_token": self.nats_per_token,
+            "num_tokens": self.num_tokens,
+            "num_bytes": self.num_bytes,
+        }
+
 
 @torch.no_grad()
 def bits_per_byte(

@@ -13,7 +13,6 @@ from typing import Any, Final
 from aquachat.errors import DataError
 from aquachat.eval import stats
 from aquachat.eval.predictions import Prediction
-from aquachat.tasks.base import ScoringProtocol
 from aquachat.text.render import StopReason
 
 GROUPED_BY: Final = ("num_steps", "tier", "family", "category", "subject")
@@ -47,7 +46,7 @@ class EvalResult:
 
     task: str
     split: str
-    protocol: ScoringProtocol
+    protocol: str
     num_examples: int
     """Questions of the split, those included that could not be asked."""
     num_scored: int
@@ -111,7 +110,7 @@ def recompute(
     *,
     task: str,
     split: str,
-    protocol: ScoringProtocol,
+    protocol: str,
     num_unasked: int = 0,
     seconds: float = 0.0,
 ) -> EvalResult:

@@ -6,7 +6,9 @@ D head dim, C hidden size.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,9 @@ from torch import Tensor
 
 from aquachat.model.batch import Segments
 from aquachat.model.cpu_ops import has_short_rows, short_row_attention, wants_cpu_ops
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 class AttentionCache(Protocol):
@@ -80,8 +85,32 @@ def document_mask(segments: Segments, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~(same & causal), float("-inf")).unsqueeze(1)
 
 
+def attention_mask(segments: Segments, dtype: torch.dtype) -> Tensor | BlockMask:
+    """What `causal_attention` needs to stay inside documents: made once per forward.
+
+    On a CUDA device a block mask, so that blocks of other documents are skipped and no (T, T)
+    matrix is made; elsewhere `document_mask`.
+    """
+    if segments.document_ids.device.type == "cuda":
+        return document_block_mask(segments)
+    return document_mask(segments, dtype)
+
+
+def document_block_mask(segments: Segments) -> BlockMask:
+    """`document_mask` for flex attention: (B, 1, T, T) by blocks of 128 x 128."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    ids = segments.document_ids
+    batch, length = ids.shape
+
+    def may_look(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (ids[b, query] == ids[b, key])
+
+    return create_block_mask(may_look, batch, None, length, length, device=ids.device)
+
+
 def causal_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | BlockMask | None = None
 ) -> Tensor:
     """Attention over whole rows: (B, T, H, D), (B, T, G, D), (B, T, G, D) -> (B, T, H, D).
 
@@ -89,8 +118,10 @@ def causal_attention(
         query: rotated and normed.
         key: rotated and normed; each of the G heads serves H / G query heads in a row.
         value: as projected.
-        mask: from `document_mask`; None is plain causal.
+        mask: from `attention_mask`; None is plain causal.
     """
+    if mask is not None and not isinstance(mask, Tensor):
+        return _flex_attention(query, key, value, mask)
     if wants_cpu_ops(query) and has_short_rows(query):
         return short_row_attention(query, key, value, mask)
     output = F.scaled_dot_product_attention(
@@ -102,3 +133,23 @@ def causal_attention(
         enable_gqa=key.shape[2] != query.shape[2],
     )
     return output.transpose(1, 2)
+
+
+def _flex_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask) -> Tensor:
+    """Attention where `mask` allows it; fused on a CUDA device, and only there."""
+    attend = _fused_flex() if query.device.type == "cuda" else _plain_flex()
+    heads_first = [x.transpose(1, 2) for x in (query, key, value)]
+    output = attend(*heads_first, block_mask=mask, enable_gqa=key.shape[2] != query.shape[2])
+    return output.transpose(1, 2)
+
+
+def _plain_flex() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return flex_attention
+
+
+@cache
+def _fused_flex() -> Callable[..., Any]:
+    """Compiled, since the uncompiled operation makes the scores it is there to avoid."""
+    return torch.compile(_plain_flex())

@@ -68,7 +68,8 @@ class Batch:
         def move(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device, non_blocking=True)
 
-        segments = self.segments and Segments(self.segments.document_ids.to(device))
+        ids = move(self.segments.document_ids if self.segments else None)
+        segments = None if ids is None else Segments(ids)
         rollout = self.rollout
         if rollout is not None:
             rollout = RolloutFields(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 import torch.nn.functional as F
@@ -29,13 +29,16 @@ from aquachat.errors import ConfigError
 from aquachat.model.attention import (
     AttentionCache,
     apply_rope,
+    attention_mask,
     causal_attention,
-    document_mask,
     rope_tables,
 )
 from aquachat.model.batch import Segments
 from aquachat.model.config import GPTConfig
 from aquachat.model.cpu_ops import cpu_rms_norm, wants_cpu_ops
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 RMS_NORM_EPS: Final = 1e-6
 """As in `NanoChatConfig.rms_norm_eps`."""
@@ -80,7 +83,7 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Tensor | BlockMask | None,
         cache: AttentionCache | None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -122,7 +125,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
+        mask: Tensor | BlockMask | None = None,
         cache: AttentionCache | None = None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -213,7 +216,7 @@ class GPT(nn.Module):
         """
         embedded = self.embed_tokens(tokens).to(compute_dtype or self.embed_tokens.weight.dtype)
         rope = self._rope(tokens, cache, embedded.dtype)
-        mask = None if segments is None else document_mask(segments, embedded.dtype)
+        mask = None if segments is None else attention_mask(segments, embedded.dtype)
         if self.smear is not None:
             if cache is None:
                 previous = _previous_in_row(embedded, segments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from aquachat.eval.predictions import write_predictions
 from aquachat.files import write_json
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.pipeline.context import RunContext
+from aquachat.pipeline.scores import asked_tasks, chatcore_score, measure_base_tasks
 from aquachat.tasks.base import Task
 from aquachat.tasks.synthetic_task import synthetic_task
 from aquachat.text.render import ChatRenderer
@@ -42,7 +44,6 @@ class Scored:
     """One result, and what it is a result of."""
 
     origin: Origin
-    task: Task
     result: EvalResult
 
     def to_json(self) -> dict[str, Any]:
@@ -74,14 +75,8 @@ def evaluate_run(
     recipe = context.recipe.eval
     check_protocols(recipe)
     origins = _origins(context, recipe.stages, skip_missing=every_stage)
-    tasks = [_task(context, reference) for reference in recipe.tasks]
-    jobs = [
-        (origin, task, protocol)
-        for origin in origins
-        for task in tasks
-        for protocol in recipe.protocols
-        if protocol in task.protocols
-    ]
+    asked = asked_tasks(recipe, partial(_task, context))
+    jobs = [(origin, task, protocol) for origin in origins for task, protocol in asked]
     scored: list[Scored] = []
     loaded_from: Origin | None = None
     for number, (origin, task, protocol) in enumerate(jobs):
@@ -105,15 +100,41 @@ def evaluate_run(
             seed=context.recipe.run.seed,
             world=context.world,
         )
-        scored.append(Scored(origin, task, result))
-        if context.world.is_main:
-            _write(context, scored[-1])
+        scored.append(Scored(origin, result))
+        _write(context, scored[-1])
     progress.update(completed=len(jobs), total=len(jobs))
-    return {
+    losses, scores = _measure_base(context, origins, scored, progress)
+    document: dict[str, Any] = {
         "run": context.run,
-        "results": [entry.to_json() for entry in scored],
+        "results": [*(entry.to_json() for entry in scored), *losses],
         "comparisons": comparisons(scored),
     }
+    return document | ({"scores": scores} if scores else {})
+
+
+def _measure_base(
+    context: RunContext, origins: Sequence[Origin], scored: list[Scored], progress: ProgressBar
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """CORE, whose results join `scored`, bits per byte, and the scores over several tasks.
+
+    Returns:
+        Entries of `results` that have no accuracy, and entries of `scores`.
+    """
+    losses: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
+    for origin in origins:
+
+        def describe(part: str, name: str = origin.name) -> None:
+            progress.update(description=f"eval {name} on {part}")
+
+        measured, entries = measure_base_tasks(context, origin.name, origin, describe)
+        for result in measured.results:
+            scored.append(Scored(origin, result))
+            _write(context, scored[-1])
+        losses += measured.losses
+        own = [entry.result for entry in scored if entry.origin == origin]
+        scores += [*entries, *chatcore_score(context, origin.name, origin, own)]
+    return losses, scores
 
 
 def check_protocols(recipe: EvalRecipe) -> None:
@@ -129,7 +150,7 @@ def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     """The paired difference of each two checkpoints on the same task, split and protocol."""
     groups: dict[tuple[str, str, str], list[Scored]] = {}
     for entry in scored:
-        key = (entry.task.name, entry.task.split, entry.result.protocol)
+        key = (entry.result.task, entry.result.split, entry.result.protocol)
         groups.setdefault(key, []).append(entry)
     found = []
     for (task, split, protocol), entries in groups.items():
@@ -155,6 +176,8 @@ def _stem(result: Mapping[str, Any]) -> str:
 
 
 def _write(context: RunContext, scored: Scored) -> None:
+    if not context.world.is_main:
+        return
     folder = context.home.evals(context.run)
     folder.mkdir(parents=True, exist_ok=True)
     document = scored.to_json()

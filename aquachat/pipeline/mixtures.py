@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aquachat.config.recipes import ChatRecipe
-from aquachat.data.chat import ConversationDataset, MixturePart
 from aquachat.data.conversations import FixedConversations, TaskConversations
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.paths import Home
@@ -20,6 +19,7 @@ from aquachat.tasks.synthetic import generate_documents, generate_drills, genera
 from aquachat.text.conversation import Conversation, PartKind
 
 if TYPE_CHECKING:
+    from aquachat.data.chat import ConversationDataset, MixturePart
     from aquachat.data.text_documents import TextSet
 
 PROBLEM_STRIDE = 10_000_000
@@ -50,7 +50,6 @@ class DataFolders:
         )
 
 
-CHAT_SETS = ("chat", "smoltalk", "identity")
 SYNTHETIC = "synthetic"
 DRILLS = "drills"
 
@@ -106,32 +105,117 @@ def make_parts(
         ConfigError: a part has no such name, or the mixture is empty.
         MissingFileError: a part was not prepared.
     """
+    from aquachat.data.chat import MixturePart  # loads torch, which a dry run does without
+
     if not recipe.mixture:
         raise ConfigError(
             f"`{stage}.mixture` names no data", hint="give it sources and weights in a TOML file"
         )
+    weights = {name: weight for name, weight in recipe.mixture.items() if weight > 0}
+    requests = [PartRequest(name, recipe, stage, seed, folders) for name in weights]
     return [
-        MixturePart(name, conversation_dataset(name, recipe, stage, seed, folders), weight)
-        for name, weight in recipe.mixture.items()
-        if weight > 0
+        MixturePart(asked.name, part_source(asked.name).build(asked), weights[asked.name])
+        for asked in requests
     ]
 
 
-def conversation_dataset(
-    name: str, recipe: ChatRecipe, stage: str, seed: int, folders: DataFolders
-) -> ConversationDataset:
-    """One part of a mixture: `synthetic`, `drills`, a task's training split, or a chat set."""
-    count, start = recipe.synthetic_rows, stretch_start(stage)
-    if name == SYNTHETIC:
-        return SyntheticConversations(seed, count, start, dict(recipe.synthetic_tiers))
-    if name == DRILLS:
-        return DrillConversations(seed, count, start)
-    if name in CHAT_SETS:
-        rows = load_conversations(folders.data_root / name / "train.jsonl")
-        return FixedConversations(rows.conversations)
-    limit = recipe.aqua_train_examples if name == "aqua" else 0
-    split = "validation" if name == "mmlu" else "train"  # MMLU has no training split of its own
-    return TaskConversations(folders.task(name, split, seed=seed, max_examples=limit or None), seed)
+@dataclass(frozen=True, slots=True)
+class PartRequest:
+    """A part of a mixture, as a recipe asks for it."""
+
+    name: str
+    recipe: ChatRecipe
+    stage: str
+    seed: int
+    folders: DataFolders
+
+    def prepared_file(self, dataset: str, split: str) -> Path:
+        """The rows of a prepared split; of AQuA also DeepMind's own file."""
+        root = self.folders.aqua_dir if dataset == "aqua" else self.folders.data_root / dataset
+        prepared, original = root / f"{split}.jsonl", root / f"{split}.json"
+        is_original = dataset == "aqua" and original.is_file() and not prepared.is_file()
+        return original if is_original else prepared
+
+
+@dataclass(frozen=True, slots=True)
+class PartSource:
+    """Where the conversations of a part come from."""
+
+    build: Callable[[PartRequest], ConversationDataset]
+    dataset: str | None
+    """The prepared set that is read; None where conversations are generated."""
+    limit: Callable[[ChatRecipe], int] = lambda recipe: 0
+    """The most rows that a recipe takes of it, 0 for all."""
+
+
+def part_source(name: str) -> PartSource:
+    """The source that a name in a mixture stands for: one of `PARTS`, or a task."""
+    known = PARTS.get(name.lower())
+    return PartSource(_task_part, name.lower()) if known is None else known
+
+
+def train_split(request: PartRequest, dataset: str) -> str:
+    """The split a part is trained on.
+
+    MMLU is trained on `auxiliary_train` where that was prepared, and else on its validation split,
+    which has 5 questions a subject: the files that `--data` names often lack the former.
+    """
+    is_small = dataset == "mmlu" and not request.prepared_file(dataset, "train").is_file()
+    return "validation" if is_small else "train"
+
+
+def _synthetic_part(request: PartRequest) -> ConversationDataset:
+    recipe, start = request.recipe, stretch_start(request.stage)
+    tiers = dict(recipe.synthetic_tiers)
+    return SyntheticConversations(request.seed, recipe.synthetic_rows, start, tiers)
+
+
+def _drills_part(request: PartRequest) -> ConversationDataset:
+    start = stretch_start(request.stage)
+    return DrillConversations(request.seed, request.recipe.synthetic_rows, start)
+
+
+def _chat_part(request: PartRequest) -> ConversationDataset:
+    path = request.prepared_file(request.name, "train")
+    if not path.is_file():
+        raise MissingFileError(
+            f"{request.name} is not prepared: there is no `{path}`",
+            hint=f"run `aquachat prepare {request.name}`",
+        )
+    return FixedConversations(load_conversations(path).conversations)
+
+
+def _aqua_part(request: PartRequest) -> ConversationDataset:
+    return TaskConversations(
+        _train_task(request, request.recipe.aqua_train_examples),
+        request.seed,
+        calculator=request.recipe.calculator,
+    )
+
+
+def _task_part(request: PartRequest) -> ConversationDataset:
+    return TaskConversations(_train_task(request, 0), request.seed)
+
+
+def _generated_task_part(request: PartRequest) -> ConversationDataset:
+    return TaskConversations(_train_task(request, request.recipe.synthetic_rows), request.seed)
+
+
+def _train_task(request: PartRequest, limit: int) -> Task:
+    split = train_split(request, request.name.lower())
+    return request.folders.task(request.name, split, seed=request.seed, max_examples=limit or None)
+
+
+PARTS: Mapping[str, PartSource] = {
+    SYNTHETIC: PartSource(_synthetic_part, None),
+    DRILLS: PartSource(_drills_part, None),
+    "spelling": PartSource(_generated_task_part, None),
+    "aqua": PartSource(_aqua_part, "aqua", lambda recipe: recipe.aqua_train_examples),
+    "chat": PartSource(_chat_part, "chat"),
+    "smoltalk": PartSource(_chat_part, "smoltalk"),
+    "identity": PartSource(_chat_part, "identity"),
+}
+"""What a name in a mixture stands for; any other name is a task's, for example `arc-easy`."""
 
 
 def as_document(conversation: Conversation) -> str:
@@ -198,9 +282,9 @@ def _reader(
 def _limited(
     read: Callable[[str], Iterable[str]], split: str, count: int
 ) -> Callable[[], Iterable[str]]:
-    from itertools import islice
+    from aquachat.data.text_documents import first_documents
 
-    return lambda: islice(read(split), count or None)
+    return lambda: first_documents(read(split), count)
 
 
 def _problems(seed: int, count: int, start: int) -> Iterator[str]:

@@ -24,7 +24,7 @@ from aquachat.data.download import Downloader, DownloadEvent
 from aquachat.data.fetch import KNOWN_SUFFIXES, LocalSource, SourceFetcher
 from aquachat.data.hub import HubRows, ResolveRevision, hub_rows, resolve_revision
 from aquachat.data.manifest import PrepareReport
-from aquachat.data.prepare import prepare_dataset
+from aquachat.data.prepare import HygienePolicy, prepare_dataset
 from aquachat.data.prepare_core import CORE_URL, core_summary, prepare_core
 from aquachat.data.prepare_identity import DEFAULT_COUNT, prepare_identity
 from aquachat.data.prepare_shards import prepare_shards
@@ -33,6 +33,7 @@ from aquachat.data.sources import SplitFiles, find_bundle_files, read_data_toml
 from aquachat.data.text_documents import find_bundle_texts, find_shards, prepare_text
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.paths import Home
+from aquachat.pipeline.hygiene import hygiene_notes
 
 HUB: Final[Literal["hub"]] = "hub"
 SYNTHETIC_TRAIN_ROWS = 5000
@@ -106,7 +107,7 @@ def prepare_datasets(
             "text for base training is read from files, and none were named",
             hint="add `--source PATH`, `--data DIR`, or run `aquachat prepare fineweb`",
         )
-    preparation = _Preparation(recipe, source, data, remotes or open_remotes(home, recipe))
+    preparation = _Preparation(home, recipe, source, data, remotes or open_remotes(home, recipe))
     reports = []
     for name in names:
         note(f"prepare: {name}")
@@ -114,6 +115,8 @@ def prepare_datasets(
         report = preparation.prepare(name, folder)
         if name == CORE:
             note(core_summary(report))
+        for line in hygiene_notes(report):
+            note(line)
         reports.append(report)
         on_done()
     return reports
@@ -160,6 +163,7 @@ def _repo_of(name: str) -> str | None:
 class _Preparation:
     """One call of `prepare`: its settings, and where it reads."""
 
+    home: Home
     recipe: Recipe
     source: str | None
     data: Path | None
@@ -256,6 +260,9 @@ class _Preparation:
             revision=section.revision or None,
             hub=self.remotes.hub,
             resolve=self.remotes.resolve,
+            policy=HygienePolicy(
+                self.home.root / "data", section.keep_contaminated, section.heldout_rows
+            ),
         )
 
 

@@ -142,6 +142,8 @@ def run_pipeline(
         "samples": sample_answers(context, pipeline.evaluation),
         "report": None,
     }
+    if "scores" in pipeline.evaluation:
+        document["scores"] = pipeline.evaluation["scores"]
     if "report" in stages and context.world.is_main:
         from aquachat.track.report import write_report
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from aquachat.config.recipes import Recipe
 from aquachat.data.corpus_writer import CorpusReport, write_corpus
-from aquachat.errors import ConfigError
+from aquachat.data.document_stream import Rereadable
+from aquachat.data.manifest import MANIFEST_NAME
+from aquachat.data.unfinished import is_unfinished
+from aquachat.errors import AquachatError, ConfigError
+from aquachat.files import sha256_of
 from aquachat.paths import Home
 from aquachat.pipeline.mixtures import corpus_documents
 from aquachat.text.patterns import split_pattern
@@ -79,26 +85,60 @@ def tokenize(
         tokenizer = Tokenizer.load(home.tokenizer(name))
     else:
         name = section.name
-        note(f"tokenize: training a vocabulary of {section.vocab_size:,} tokens")
-        tokenizer = Tokenizer.train_from_iterator(
-            _documents(training),
-            section.vocab_size,
-            pattern=split_pattern(section.num_digits),
-            max_chars=section.max_chars,
-        )
-        check_letters(tokenizer)
-        tokenizer.save(home.tokenizer(name))
+        tokenizer = _trained_before(recipe, home) or _trained_now(recipe, home, training, note)
     note(f"tokenize: writing the corpus `{section.name}`")
     report = write_corpus(
         home.corpus(section.name),
-        {source: read() for source, read in training.items()},
+        {source: Rereadable(read) for source, read in training.items()},
         tokenizer,
         shard_tokens=section.shard_tokens,
         validation_fraction=section.validation_fraction,
-        validation_sources={source: read() for source, read in validation.items()},
+        validation_sources={source: Rereadable(read) for source, read in validation.items()},
+        num_workers=section.num_workers,
         progress=progress,
+        note=lambda text: note(f"tokenize: {text}"),
     )
     return TokenizeResult(name, tokenizer, report, trained=not section.tokenizer)
+
+
+def _trained_now(
+    recipe: Recipe, home: Home, training: Readers, note: Callable[[str], None]
+) -> Tokenizer:
+    section = recipe.tokenize
+    note(f"tokenize: training a vocabulary of {section.vocab_size:,} tokens")
+    tokenizer = Tokenizer.train_from_iterator(
+        _documents(training),
+        section.vocab_size,
+        pattern=split_pattern(section.num_digits),
+        max_chars=section.max_chars,
+    )
+    check_letters(tokenizer)
+    record = {**tokenizer.training, "request": _request(recipe, home)}
+    tokenizer = replace(tokenizer, training=record)
+    tokenizer.save(home.tokenizer(section.name))
+    return tokenizer
+
+
+def _trained_before(recipe: Recipe, home: Home) -> Tokenizer | None:
+    """The vocabulary that an interrupted start of the same request trained, so as to go on."""
+    name = recipe.tokenize.name
+    if not is_unfinished(home.corpus(name)):
+        return None
+    try:
+        tokenizer = Tokenizer.load(home.tokenizer(name))
+    except AquachatError:
+        return None
+    return tokenizer if tokenizer.training.get("request") == _request(recipe, home) else None
+
+
+def _request(recipe: Recipe, home: Home) -> str:
+    """A hash of all that decides the vocabulary: settings, seed and prepared text."""
+    section = recipe.tokenize
+    settings = [section.vocab_size, section.num_digits, section.max_chars, recipe.run.seed]
+    manifests = {name: home.data(name) / MANIFEST_NAME for name in section.sources}
+    texts = {name: sha256_of(path) for name, path in manifests.items() if path.is_file()}
+    text = json.dumps([settings, dict(section.sources), texts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_letters(tokenizer: Tokenizer) -> None:

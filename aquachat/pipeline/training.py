@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from aquachat.config.recipes import ChatRecipe
+from aquachat.data.chat import MixturePart
 from aquachat.data.conversations import TaskConversations, shuffled_options
 from aquachat.errors import MissingFileError
 from aquachat.eval.chat import evaluate_task
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.model.gpt import GPT
+from aquachat.pipeline.base_evaluation import core_hooks
 from aquachat.pipeline.context import RunContext
+from aquachat.pipeline.mixture_plan import many_epochs_warnings, plan_mixture
 from aquachat.pipeline.mixtures import (
     DRILLS,
     SYNTHETIC,
@@ -40,7 +44,7 @@ def train_stage(context: RunContext, stage: str) -> FitResult:
     """
     if stage == "base":
         return run_base(
-            context.session("base"), _load_tokenizer(context), lambda model, tokenizer: ()
+            context.session("base"), _load_tokenizer(context), partial(core_hooks, context)
         )
     origin_of(context.session(stage))  # before data is read: no weights is what to say first
     if stage == "rl":
@@ -73,9 +77,15 @@ def _train_chat(context: RunContext, stage: str) -> FitResult:
         task = _training_eval_task(context, recipe)
         return [_accuracy_hook(context, recipe, task, engine, renderer)]
 
+    def build_mixture() -> Sequence[MixturePart]:
+        plan = plan_mixture(recipe, stage, context.folders)
+        for warning in many_epochs_warnings(plan, stage):
+            context.reporter.warn(warning)
+        return make_parts(recipe, stage=stage, seed=seed, folders=context.folders)
+
     return run_chat_stage(
         context.session(stage),
-        lambda: make_parts(recipe, stage=stage, seed=seed, folders=context.folders),
+        build_mixture,
         _validation_conversations(context, recipe),
         make_hooks,
     )
@@ -101,7 +111,7 @@ def _validation_conversations(
 ) -> SyntheticConversations | TaskConversations | None:
     if "aqua" in recipe.mixture:
         task = context.folders.task("AQUA", "validation", max_examples=recipe.aqua_val_examples)
-        return TaskConversations(task, seed=0, shuffle_options=False)
+        return TaskConversations(task, seed=0, shuffle_options=False, calculator=recipe.calculator)
     if SYNTHETIC in recipe.mixture or DRILLS in recipe.mixture:
         start = stretch_start("validation")
         return SyntheticConversations(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aquachat.tasks.base import ChoiceItem
-from aquachat.tasks.rows import ChoiceRow, RowReason
+from aquachat.tasks.rows import ChoiceRow, RowReason, has_equal_options
 
 
 def read_arc_row(row: Mapping[str, object], item_id: str) -> ChoiceRow:
@@ -34,7 +34,7 @@ def read_arc_row(row: Mapping[str, object], item_id: str) -> ChoiceRow:
     if row.get("answerKey") not in labels:
         return ChoiceRow(None, (RowReason.GOLD_NOT_IN_OPTIONS,))
     options = tuple(" ".join(text.split()) for text in texts)
-    flaws = (RowReason.EQUAL_OPTIONS,) if len(set(options)) < len(options) else ()
+    flaws = (RowReason.EQUAL_OPTIONS,) if has_equal_options(options) else ()
     return ChoiceRow(
         ChoiceItem(item_id, question.strip(), options, labels.index(row["answerKey"])), flaws
     )

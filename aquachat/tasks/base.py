@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from aquachat.text.conversation import Conversation
 
@@ -86,3 +86,19 @@ class Task(Protocol):
     def grade(self, example: Example, reply: str) -> Grade:
         """Grade the text of a reply, calculator calls left out."""
         ...
+
+
+@runtime_checkable
+class GradesTogether(Protocol):
+    """A task that grades many replies faster together, for example in processes of their own."""
+
+    def grade_many(self, replies: Sequence[tuple[Example, str]]) -> list[Grade]:
+        """What `grade` says of each, in order."""
+        ...
+
+
+def grade_all(task: Task, replies: Sequence[tuple[Example, str]]) -> list[Grade]:
+    """The grade of each (example, text of a reply), in order."""
+    if isinstance(task, GradesTogether):
+        return task.grade_many(replies)
+    return [task.grade(example, reply) for example, reply in replies]

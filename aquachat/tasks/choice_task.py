@@ -108,7 +108,8 @@ def load_choice_task(
         raise DataError(
             f"no row of `{path}` is a question with options"
             f" (line {bad[0].line_number}: {bad[0].reason})",
-            hint="a row needs at least `question`, `options` and `correct`",
+            hint="a row needs at least `question`, `options` and `correct`, or else `question` and"
+            " `answer`",
         )
     kept = seeded_subset(items, max_examples, seed)
     return ChoiceTask(name, split, kept, rejected=bad, flagged=flagged)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aquachat.tasks.base import ChoiceItem
-from aquachat.tasks.rows import ChoiceRow, RowReason
+from aquachat.tasks.rows import ChoiceRow, RowReason, has_equal_options
 
 
 def read_mmlu_row(row: Mapping[str, object], item_id: str) -> ChoiceRow:
@@ -28,7 +28,7 @@ def read_mmlu_row(row: Mapping[str, object], item_id: str) -> ChoiceRow:
     if not isinstance(answer, int) or not 0 <= answer < len(choices):
         return ChoiceRow(None, (RowReason.GOLD_NOT_IN_OPTIONS,))
     options = tuple(" ".join(choice.split()) for choice in choices)
-    flaws = (RowReason.EQUAL_OPTIONS,) if len(set(options)) < len(options) else ()
+    flaws = (RowReason.EQUAL_OPTIONS,) if has_equal_options(options) else ()
     subject = row.get("subject")
     attributes = {"subject": subject} if isinstance(subject, str) else {}
     item = ChoiceItem(item_id, question.strip(), options, answer, attributes=attributes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from enum import Enum, auto
+from enum import StrEnum
 
 from aquachat.tasks.base import ChoiceItem
 from aquachat.tasks.rationale import split_letter_statement
@@ -32,7 +32,8 @@ _NAMES_LETTERS = re.compile(
 _POINTS = re.compile(
     r"(?P<who>(?:none|all|any|each|both|either|ne?i?ther|some|any (?:one|two|three|\d))"
     r"(?: (?:of|from))?)"
-    r" (?:the )?(?:above|below|foregoing|preceding)(?: (?:options|answers|choices|values))?",
+    r" (?:the |these )?(?:above|below|foregoing|preceding)"
+    r"(?: (?:options?|answers?|choices?|values?))?",
     re.IGNORECASE,
 )
 _POINTS_UNCLEARLY = re.compile(
@@ -41,22 +42,40 @@ _POINTS_UNCLEARLY = re.compile(
     r" (?:options?|choices?|answers?)",
     re.IGNORECASE,
 )
-_MENTION = re.compile(
-    r"\b(?:options?|choices?|answers?|ans)\b[ \t]*(?:is\b)?[ \t:=-]*"
-    r"\(?(?P<letter>[A-Z])\)?(?:(?:,[ ]*|[ ]+(?:and|or)[ ]+)\(?[A-Z]\)?)*"
-    r"(?=[ \t]*(?:[).,:;=\n]|\Z|(?:is|are|and|or|gives?|says?|has|can|must)\b))",
-    re.IGNORECASE,
+_IN_WORDS = r"""
+    \b (?: options? | choices? | answers? | ans ) \b [ \t]* (?: is\b )? [ \t:=-]*
+    \(? (?P<letter>[A-Z]) \)? (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-Z]\)? )*
+    (?! \.[ ]?[a-z] (?: \. | [ ]?= ) )
+    (?= [ \t]* (?: [).,:;=\n] | \Z | (?: is|are|and|or|gives?|says?|has|can|must ) \b ) )
+    # `the answer must be D, since`, `ans b it is`, `option (C) 20 + 20`. What follows shows that it
+    # is no unknown (`answer b + 2`), no abbreviation (`answer: c. p. = 40`), and no article
+  | \b (?: options? | choices? | (?: answers? | ans ) \b (?: [ ] (?: option | choice ) \b )? )
+    [ \t]? ['\u2019]? [ \t]? (?: (?: is|was | (?:must|should|will|would|has[ ]to)[ ]be ) \b )?
+    [ \t]{0,2} [:=.-]? [ \t]{0,2} ['\u2018(]? [ ]?
+    (?P<inside> [B-E] | A (?= \)? [ \t]* (?: [0-9(!?'\u2019] | because|since|as[ ]|it[ ]
+        | explanation|alternatively|will|would|should|satisf|meets?\b|fits?\b|works?\b ) ) )
+    (?: (?: ,[ ]* | [ ]+ (?:and|or) [ ]+ ) \(?[A-E]\)? )*
+    (?! [\w^] | ['\u2019]\w | [ \t]* [-+*/^=<>_] | \.[ ]?[a-z](?:\.|[ ]?=) )
+    # `2/5 = 0.4 (d)` at the end
+  | (?: (?<=[0-9%][ ]) | \b(?:be|is|get|choose|none)[ ] ) \([ ]? (?P<last>[A-E]) [ ]?\)
+    (?= [\s.!]* \Z )
+    """
+_MENTION = re.compile(_IN_WORDS, re.VERBOSE | re.IGNORECASE)
+_MENTION_OR_BRACKETED = re.compile(
+    rf"{_IN_WORDS} | (?<![^\s]) \( (?P<bracketed>(?-i:[A-Z])) \)", re.VERBOSE | re.IGNORECASE
 )
-_BRACKETED = re.compile(r"(?<![^\s])\([A-Z]\)")
 _SINGLE_LETTER = re.compile(r"(?<![A-Za-z'\u2019])[A-Za-z](?![A-Za-z'\u2019])")
 
 
-class _Reference(Enum):
-    """How the options of an item refer to each other."""
+class OptionReferences(StrEnum):
+    """How the options of an item refer to each other, and what a new order does to it."""
 
-    NONE = auto()
-    CLEAR = auto()
-    UNCLEAR = auto()
+    NONE = "none"
+    """They do not: options move as they are."""
+    CLEAR = "relabelled"
+    """They do, and letters and words of reference follow."""
+    UNCLEAR = "kept_in_order"
+    """They do, in words that may mean something else: the item keeps its order."""
 
 
 def refers_to_options(item: ChoiceItem) -> bool:
@@ -64,7 +83,7 @@ def refers_to_options(item: ChoiceItem) -> bool:
 
     `None of these` does not: it means the same wherever it stands.
     """
-    return _reference(item) is not _Reference.NONE
+    return option_references(item) is not OptionReferences.NONE
 
 
 def rotate(item: ChoiceItem, by: int) -> ChoiceItem:
@@ -84,7 +103,7 @@ def reorder(item: ChoiceItem, order: Sequence[int]) -> ChoiceItem:
     """
     if sorted(order) != list(range(len(item.options))):
         raise ValueError(f"{list(order)} is no order of {len(item.options)} options")
-    if list(order) == sorted(order) or _reference(item) is _Reference.UNCLEAR:
+    if list(order) == sorted(order) or option_references(item) is OptionReferences.UNCLEAR:
         return item
     places = {old: new for new, old in enumerate(order)}
     relabel = {item.letters[old]: item.letters[new] for old, new in places.items()}
@@ -97,21 +116,22 @@ def reorder(item: ChoiceItem, order: Sequence[int]) -> ChoiceItem:
     )
 
 
-def _reference(item: ChoiceItem) -> _Reference:
-    found = _Reference.NONE
+def option_references(item: ChoiceItem) -> OptionReferences:
+    """How the options of an item refer to each other."""
+    found = OptionReferences.NONE
     for option in item.options:
         text = option.rstrip(" .")
         if _POINTS_UNCLEARLY.fullmatch(text):
-            return _Reference.UNCLEAR
+            return OptionReferences.UNCLEAR
         if _POINTS.fullmatch(text):
-            found = _Reference.CLEAR
+            found = OptionReferences.CLEAR
         elif _names_letters(text):
             named = {letter.upper() for letter in _SINGLE_LETTER.findall(text)}
             if not named <= set(item.letters):
                 continue  # `V and U`: names of something else
             if named & _letters_in_use(item):
-                return _Reference.UNCLEAR
-            found = _Reference.CLEAR
+                return OptionReferences.UNCLEAR
+            found = OptionReferences.CLEAR
     return found
 
 
@@ -140,13 +160,12 @@ def _relabelled_option(option: str, relabel: Mapping[str, str]) -> str:
 
 def _relabelled_rationale(rationale: str, item: ChoiceItem, relabel: Mapping[str, str]) -> str:
     def substitute(match: re.Match[str]) -> str:
-        offset = match.start("letter") - match.start() if "letter" in match.groupdict() else 0
+        offset = match.start(match.lastgroup) - match.start() if match.lastgroup else 0
         return match[0][:offset] + _relabelled(match[0][offset:], relabel)
 
-    rationale = _MENTION.sub(substitute, rationale)
-    if not _letters_in_use(item):
-        rationale = _BRACKETED.sub(substitute, rationale)
-    return rationale
+    # One pass, or a letter would be moved twice.
+    pattern = _MENTION if _letters_in_use(item) else _MENTION_OR_BRACKETED
+    return pattern.sub(substitute, rationale)
 
 
 def _relabelled(text: str, relabel: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ class RowReason(StrEnum):
     MISSING_QUESTION = "missing_question"
     MISSING_OPTIONS = "missing_options"
     EMPTY_OPTION = "empty_option"
+    MISSING_LETTERS = "missing_letters"
     REPEATED_LETTERS = "repeated_letters"
     EQUAL_OPTIONS = "equal_options"
     GOLD_NOT_IN_OPTIONS = "gold_not_in_options"

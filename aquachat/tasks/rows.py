@@ -10,6 +10,7 @@ options are recovered from its prompt.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -28,9 +29,11 @@ __all__ = [
     "Row",
     "RowReason",
     "choice_row",
+    "has_equal_options",
     "read_choice_row",
     "read_rows",
     "rejected",
+    "some_letters_missing",
     "split_option_letters",
     "validate_choice_row",
 ]
@@ -39,6 +42,7 @@ MAX_ROW_CHARS = 8000
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _BRACKET_PREFIX = re.compile(r"\s*\(?\s*([A-Za-z])\s*\)\s*")
 _POINT_PREFIX = re.compile(r"\s*([A-Za-z])\s*[.:]\s+")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _PREDECESSOR_PROMPT = re.compile(
     r"Multiple Choice question: (?P<question>.*?)\n(?P<options>- .*=[A-Z])\n\n"
     r"Respond only with the letter of the correct answer\.\s*\Z",
@@ -94,7 +98,10 @@ def read_choice_row(row: object, item_id: str = "", *, max_chars: int = MAX_ROW_
         rationale=rationale.strip() if isinstance(rationale, str) else "",
         attributes={key: row[key] for key in ("category",) if isinstance(row.get(key), str)},
     )
-    return ChoiceRow(item, _flaws(item, max_chars))
+    flaws = _flaws(item, max_chars)
+    if some_letters_missing(options):
+        flaws = (RowReason.MISSING_LETTERS, *flaws)
+    return ChoiceRow(item, flaws)
 
 
 def choice_row(item: ChoiceItem) -> dict[str, Any]:
@@ -121,6 +128,33 @@ def choice_row(item: ChoiceItem) -> dict[str, Any]:
     }
 
 
+def has_equal_options(options: Sequence[str]) -> bool:
+    """Whether two options, without their letters, say the same.
+
+    Spacing, the final full stop, commas between thousands and the width of characters say nothing;
+    case does (`TT` and `Tt` are two genotypes), and so do signs.
+
+    Example:
+        has_equal_options(["1/2", " 1/2 ", "2"])   # True
+    """
+    return len({_said_by(option) for option in options}) < len(options)
+
+
+def some_letters_missing(options: Sequence[str]) -> bool:
+    """Whether some options begin with the letter of their place and others with none or another.
+
+    Options may stand in another order of letters, or all without.
+
+    Example:
+        some_letters_missing(["A)4", "B)5", "6"])   # True
+    """
+    expected = _ALPHABET[: len(options)]
+    found = [_own_letter(text) for text in options]
+    if all(found) and set(found) <= set(expected):
+        return False
+    return any(letter == own for letter, own in zip(found, expected, strict=True))
+
+
 def split_option_letters(options: Sequence[str]) -> tuple[str, ...] | None:
     """The options without their letters, in the order of the letters; None where letters repeat.
 
@@ -129,8 +163,8 @@ def split_option_letters(options: Sequence[str]) -> tuple[str, ...] | None:
         split_option_letters(["A)1", "A)2", "C)3"])             # None
     """
     expected = _ALPHABET[: len(options)]
-    matches = [_BRACKET_PREFIX.match(text) or _POINT_PREFIX.match(text) for text in options]
-    found = [match[1].upper() if match else "" for match in matches]
+    matches = [_letter_prefix(text) for text in options]
+    found = [_own_letter(text) for text in options]
     if all(found) and set(found) <= set(expected):
         if len(set(found)) < len(found):
             return None
@@ -145,6 +179,20 @@ def split_option_letters(options: Sequence[str]) -> tuple[str, ...] | None:
         _without_own_letter(" ".join(text.split()), own)
         for text, own in zip(stripped, expected, strict=True)
     )
+
+
+def _letter_prefix(option: str) -> re.Match[str] | None:
+    return _BRACKET_PREFIX.match(option) or _POINT_PREFIX.match(option)
+
+
+def _own_letter(option: str) -> str:
+    match = _letter_prefix(option)
+    return match[1].upper() if match else ""
+
+
+def _said_by(option: str) -> str:
+    text = "".join(unicodedata.normalize("NFKC", option).split())
+    return _THOUSANDS.sub("", text).removesuffix(".")
 
 
 def _without_own_letter(option: str, own: str) -> str:
@@ -172,7 +220,7 @@ def _flaws(item: ChoiceItem, max_chars: int) -> tuple[RowReason, ...]:
     reasons = []
     if not all(item.options):
         reasons.append(RowReason.EMPTY_OPTION)
-    if len(set(item.options)) < len(item.options):
+    if has_equal_options(item.options):
         reasons.append(RowReason.EQUAL_OPTIONS)
     rationale, stated = split_letter_statement(item.rationale, item.letters)
     if not rationale:

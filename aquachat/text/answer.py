@@ -28,6 +28,8 @@ _NUMBER_LINE = re.compile(
     r"^[*_ \t]*Answer[*_ \t]*:[*_ \t]*(?P<number>-?\$?[0-9.,/]+)[*_ \t\r]*$", re.MULTILINE
 )
 
+_TEXT_LINE = re.compile(r"^[*_ \t]*Answer[*_ \t]*:(?P<text>[^\n]*)$", re.MULTILINE)
+
 
 def answer_line(answer: str) -> str:
     """The line that states an answer, `Answer: B`, without a line break."""
@@ -58,3 +60,15 @@ def parse_numeric_answer(reply: str) -> Fraction | None:
     for match in _NUMBER_LINE.finditer(reply):
         number = match["number"]
     return None if number is None else parse_number(number)
+
+
+def parse_text_answer(reply: str) -> str | None:
+    r"""The text on the last line `Answer: <text>`, None where there is none or it is empty.
+
+    Example:
+        parse_text_answer("The capital is Paris.\n**Answer: Paris**")  # "Paris"
+    """
+    text = ""
+    for match in _TEXT_LINE.finditer(reply):
+        text = match["text"].strip("*_ \t\r")
+    return text or None

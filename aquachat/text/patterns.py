@@ -65,6 +65,16 @@ def named_pattern(name: str) -> str:
     return PATTERNS[name]
 
 
+def without_lookahead(pattern: str) -> str:
+    r"""A pattern of a known family as plain alternatives, which a finite automaton can match.
+
+    Cuts as `pattern` does where no two whitespace characters follow each other behind the last
+    newline of a run (in GPT-2's, anywhere): only there does `\s+(?!\S)` make a difference. The
+    possessive quantifiers, too, make none: what follows them is of another class.
+    """
+    return pattern.replace(r"|\s+(?!\S)", "").replace("?+", "?").replace("++", "+")
+
+
 def is_gpt4_family(pattern: str) -> bool:
     """Whether a pattern is GPT-4's with any limit on the digits of a piece."""
     return pattern.startswith(_GPT4_HEAD) and pattern.endswith(_GPT4_TAIL)

@@ -21,10 +21,12 @@ from aquachat.track.report_tables import (
     comparison_table,
     group_tables,
     letter_table,
+    mixture_tables,
     stage_table,
     summary_tables,
 )
 from aquachat.track.runs import RECIPE_FILE
+from aquachat.track.score_tables import read_scores, score_tables
 from aquachat.track.values import to_json
 
 FIGURES_DIR = "figures"
@@ -55,7 +57,7 @@ def write_report(run_dir: Path, document: Mapping[str, Any] | None = None) -> Re
         DataError: the files cannot be written; older ones are as they were.
     """
     data = gather(run_dir, document)
-    tables = report_tables(data)
+    tables = report_tables(data, read_scores(run_dir / "eval"))
     accuracy, curves = accuracy_pictures(data), curve_pictures(data)
     recipes = {stage: _recipe_text(run_dir / stage) for stage in data.recipes}
     recipes = {stage: text for stage, text in recipes.items() if text}
@@ -75,15 +77,17 @@ def write_report(run_dir: Path, document: Mapping[str, Any] | None = None) -> Re
     return paths
 
 
-def report_tables(data: ReportData) -> list[Table]:
-    """All tables of a report, most important first."""
+def report_tables(data: ReportData, scores: Mapping[str, Any] | None = None) -> list[Table]:
+    """All tables of a report, most important first; `scores` is what `read_scores` found."""
     found = [
         stage_table(data),
         accuracy_table(data),
+        *score_tables(scores or {}),
         comparison_table(data),
         *group_tables(data, ("num_steps", "tier", "family", "category")),
         at_k_table(data),
         letter_table(data),
+        *mixture_tables(data),
     ]
     return [table for table in found if table is not None]
 

@@ -17,7 +17,7 @@ from typing import Any
 from aquachat.errors import MissingFileError
 from aquachat.track.environment import describe_environment
 from aquachat.track.logger import METRICS_FILE, SAMPLES_FILE, read_json_lines, read_metrics
-from aquachat.track.runs import STAGES, StageSummary, read_recipe, read_run
+from aquachat.track.runs import MIXTURE_FILE, STAGES, StageSummary, read_recipe, read_run
 from aquachat.track.samples import SampleQuestion, collect_samples
 from aquachat.track.values import as_number
 
@@ -89,6 +89,8 @@ class ReportData:
     """Stage -> lines of its `metrics.jsonl`."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samples: Sequence[SampleQuestion] = ()
+    mixtures: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """Stage -> what it took from each source, for stages that train on a mixture."""
 
 
 def gather(run_dir: Path, document: Mapping[str, Any] | None = None) -> ReportData:
@@ -123,6 +125,11 @@ def gather(run_dir: Path, document: Mapping[str, Any] | None = None) -> ReportDa
         histories={stage.name: _lines(stage.path / METRICS_FILE) for stage in summaries},
         recipes={stage.name: read_recipe(stage.path) for stage in summaries},
         samples=_read_samples(run_dir, given, entries),
+        mixtures={
+            stage.name: sources
+            for stage in summaries
+            if (sources := _rows(_read_object(stage.path / MIXTURE_FILE), "sources"))
+        },
     )
 
 
@@ -140,9 +147,12 @@ def data_of_document(document: Mapping[str, Any]) -> ReportData:
 
 
 def read_entry(row: Mapping[str, Any]) -> EvalEntry | None:
-    """One entry of `results`; None where it holds no accuracy."""
+    """One entry of `results`; None where it holds no accuracy, or is a part of CORE.
+
+    CORE has tables of its own.
+    """
     accuracy = _estimate(row)
-    if accuracy is None:
+    if accuracy is None or row.get("protocol") == "core":
         return None
     return EvalEntry(
         stage=str(row.get("stage", "")),

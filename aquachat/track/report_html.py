@@ -16,6 +16,7 @@ from aquachat.track.report_tables import Table, count, findings, seconds
 from aquachat.track.samples import ModelAnswer, SampleQuestion, Stretch
 
 DARK_STAGE_COLORS = {"base": "#a3aab5", "mid": "#e3aa2e", "sft": "#4da6e0", "rl": "#ff8a45"}
+WHISKERS = "Whiskers: 95% intervals."
 MAX_OPEN_ROWS = 12
 """Longer tables are folded."""
 
@@ -77,26 +78,41 @@ def render_html(
     """
     sections = [
         ("short", "In short", _findings(data)),
-        ("tables", "Results", "".join(_table(table) for table in tables)),
-        ("accuracy", "Accuracy and letters", _figures(accuracy_svgs, "Whiskers: 95% intervals.")),
-        ("curves", "Curves", _figures(curve_svgs)),
+        ("tables", "Results", "".join(table_html(table) for table in tables)),
+        (
+            "accuracy",
+            "Accuracy and letters",
+            figures_html(accuracy_svgs, "Whiskers: 95% intervals."),
+        ),
+        ("curves", "Curves", figures_html(curve_svgs)),
         ("samples", "Sample answers", _samples(data.samples)),
         ("environment", "Environment", _definitions(data.environment)),
         ("recipe", "Recipe", "".join(_recipe(stage, text) for stage, text in recipes.items())),
     ]
+    run = escape(data.run)
+    return page_html(f"{run} - aquachat report", f"<h1>Run {run}</h1>{_facts(data)}", sections)
+
+
+def page_html(title: str, heading: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    """A page that needs no network and runs no script.
+
+    Args:
+        title: of the window, already escaped.
+        heading: HTML above the list of sections.
+        sections: id, title and HTML of each; those without HTML are left out.
+    """
     shown = [section for section in sections if section[2]]
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in shown)
     body = "".join(
         f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{content}</section>\n'
         for name, title, content in shown
     )
-    run = escape(data.run)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{run} - aquachat report</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
-        f'<header><h1>Run {run}</h1>{_facts(data)}<nav aria-label="Sections">{links}</nav>'
+        f"<title>{title}</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
+        f'<header>{heading}<nav aria-label="Sections">{links}</nav>'
         f"</header>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
@@ -124,7 +140,8 @@ def _findings(data: ReportData) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """A table under its title; a long one is folded."""
     title = escape(table.title)
     wordy = [
         any(row[index] and not _is_figure(row[index]) for row in table.rows)
@@ -157,7 +174,8 @@ def _is_figure(cell: str) -> bool:
     return cell[0].isdigit() or cell[0] in "+-<"
 
 
-def _figures(svgs: Sequence[str], note: str = "") -> str:
+def figures_html(svgs: Sequence[str], note: str = "") -> str:
+    """Pictures side by side, a note above them; nothing without pictures."""
     if not svgs:
         return ""
     items = []

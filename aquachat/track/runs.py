@@ -17,6 +17,8 @@ from aquachat.track.values import as_number
 STAGES = ("base", "mid", "sft", "rl")
 """In the order in which they are trained."""
 RECIPE_FILE = "recipe.toml"
+MIXTURE_FILE = "mixture.json"
+"""What a stage of conversations took from each source."""
 KEY_METRICS = ("eval/aqua_accuracy", "eval/accuracy", "rl/acc", "val/bpb", "val/loss", "train/loss")
 """What a stage is judged by at a glance: the first of these that it logged."""
 _STEP_DIR = re.compile(r"step_(\d{6,})")

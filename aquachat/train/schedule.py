@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from aquachat.config.recipes import TrainRecipe
+from aquachat.config.recipes import ChatRecipe, TrainRecipe
 from aquachat.errors import ConfigError
 
 MUON_MOMENTUM_START = 0.85
@@ -61,3 +61,17 @@ def make_schedule(recipe: TrainRecipe, *, num_steps: int) -> Schedule:
 def steps_for_epochs(num_epochs: float, num_examples: int, examples_per_step: int) -> int:
     """Optimizer steps that make `num_epochs` passes over `num_examples`."""
     return max(1, math.ceil(num_epochs * num_examples / examples_per_step))
+
+
+def chat_steps(recipe: ChatRecipe, epoch_examples: int) -> int:
+    """Optimizer steps of mid-training or SFT.
+
+    Args:
+        recipe: its `num_iterations`, else its `num_epochs`.
+        epoch_examples: after which every source was used up once; a pass where the recipe's
+            `examples_per_epoch` is 0.
+    """
+    examples = recipe.examples_per_epoch or epoch_examples
+    return recipe.num_iterations or steps_for_epochs(
+        recipe.num_epochs, examples, recipe.examples_per_step
+    )

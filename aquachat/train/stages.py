@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 import torch
 
@@ -13,17 +14,19 @@ from aquachat.data.corpus import Corpus
 from aquachat.data.loader import TextSource, validation_batches
 from aquachat.data.packing import TrainOn
 from aquachat.errors import ConfigError
+from aquachat.files import write_json
 from aquachat.model.batch import Batch
 from aquachat.model.gpt import GPT
 from aquachat.model.losses import cross_entropy_sum
 from aquachat.model.scaling import base_iterations, config_for
 from aquachat.text.render import ChatRenderer
 from aquachat.text.tokenizer import Tokenizer
+from aquachat.track.runs import MIXTURE_FILE
 from aquachat.train.hooks import Hook
 from aquachat.train.lineage import LoadedModel, Origin, default_origin, find_origin, load_model
 from aquachat.train.loop import FitResult
 from aquachat.train.objective import NextToken
-from aquachat.train.schedule import make_schedule, steps_for_epochs
+from aquachat.train.schedule import chat_steps, make_schedule
 from aquachat.train.session import Session, StagePlan, open_stage, run_stage
 from aquachat.world import World
 
@@ -57,6 +60,9 @@ def run_base(session: Session, tokenizer: Tokenizer, make_hooks: MakeHooks) -> F
         rank=world.rank,
         world_size=world.size,
         device=world.device,
+        packing=recipe.packing,
+        document_mask=recipe.document_mask,
+        mixture=recipe.mixture,
     )
     bits = _bits_per_byte_hook(recipe, held_out, tokenizer, world, rows)
     plan = StagePlan(
@@ -65,9 +71,13 @@ def run_base(session: Session, tokenizer: Tokenizer, make_hooks: MakeHooks) -> F
         source=source,
         objective=NextToken(),
         schedule=make_schedule(recipe, num_steps=num_steps),
-        hooks=[bits, *make_hooks(model, tokenizer)],
+        hooks=[bits, _source_use_hook(recipe, source), *make_hooks(model, tokenizer)],
+        step_metrics=source.step_metrics,
     )
-    return run_stage(session, plan)
+    try:
+        return run_stage(session, plan)
+    finally:
+        source.close()
 
 
 def run_chat_stage(
@@ -105,10 +115,9 @@ def run_chat_stage(
         world_size=world.size,
         device=world.device,
         train_on=train_on,
+        gather=world.gather_objects,
     )
-    num_steps = recipe.num_iterations or steps_for_epochs(
-        recipe.num_epochs, source.steps_per_epoch, 1
-    )
+    num_steps = chat_steps(recipe, source.mixture.epoch_examples())
     hooks = list(make_hooks(loaded.model, loaded.tokenizer))
     if validation is not None:
         hooks.insert(0, _chat_loss_hook(recipe, validation, renderer, world))
@@ -122,9 +131,31 @@ def run_chat_stage(
         origin=loaded.origin,
     )
     try:
-        return run_stage(session, plan)
+        result = run_stage(session, plan)
+        _write_mixture(session, source, result.step)
     finally:
         source.close()
+    return result
+
+
+def _write_mixture(session: Session, source: ChatSource, num_steps: int) -> None:
+    """Write what the stage took from each source to `mixture.json`; all processes call this."""
+    taken, tokens = source.accounting(num_steps), source.token_accounting(num_steps)
+    if not session.world.is_main:
+        return
+    sources = [
+        {
+            "source": name,
+            "rows": size,
+            "taken": use.examples,
+            "share": use.share,
+            "epochs": use.epochs,
+            **asdict(tokens[name]),
+        }
+        for (name, use), size in zip(taken.items(), source.mixture.sizes, strict=True)
+    ]
+    document = {"stage": session.stage, "steps": num_steps, "sources": sources}
+    write_json(session.stage_dir / MIXTURE_FILE, document)
 
 
 def new_model(session: Session, tokenizer: Tokenizer) -> GPT:
@@ -192,7 +223,7 @@ def _bits_per_byte_hook(
             held_out,
             seq_len=recipe.seq_len,
             device_batch_size=rows,
-            max_tokens=recipe.eval_tokens,
+            max_tokens=recipe.eval_tokens or None,
             rank=world.rank,
             world_size=world.size,
             device=world.device,
@@ -201,6 +232,19 @@ def _bits_per_byte_hook(
         return {"val/bpb": result.bits_per_byte, "val/loss": result.nats_per_token}
 
     return Hook("bits per byte", recipe.eval_every, measure)
+
+
+def _source_use_hook(recipe: BaseRecipe, source: TextSource) -> Hook:
+    """Logs what was taken from each source of the corpus, counted exactly."""
+
+    def measure(model: GPT, step: int) -> Mapping[str, float]:
+        metrics: dict[str, float] = {}
+        for name, use in source.accounting(step).items():
+            metrics[f"data/tokens/{name}"] = use.tokens
+            metrics[f"data/epochs/{name}"] = use.epochs
+        return metrics
+
+    return Hook("source use", recipe.eval_every, measure)
 
 
 def _chat_loss_hook(

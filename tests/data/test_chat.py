@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from aquachat.model.batch import IGNORE, Batch
 from aquachat.tasks.base import ChoiceItem, Example, Grade
 from aquachat.tasks.multiple_choice import choice_conversation, choice_example, grade_choice
 from aquachat.text.answer import parse_answer
-from aquachat.text.conversation import Conversation, Role, text_message
+from aquachat.text.conversation import Conversation, PartKind, Role, text_message
 from aquachat.text.render import ChatRenderer, Rendered
 from tests.data.byte_tokenizer import byte_tokenizer
 
@@ -133,6 +136,84 @@ def test_token_accounting_does_not_depend_on_what_was_trained_here(prefetch: int
     assert source(rank=1, world_size=2).token_accounting(8) == expected
     resumed.close()
     ahead.close()
+
+
+class CountingRenderer(ChatRenderer):
+    """Counts the examples that are rendered."""
+
+    num_rendered = 0
+
+    def supervised(self, conversation: Conversation, max_tokens: int) -> Rendered:
+        self.num_rendered += 1
+        return super().supervised(conversation, max_tokens)
+
+
+def test_the_books_survive_a_resume_so_that_nothing_is_rendered_twice() -> None:
+    whole = source()
+    for step in range(5):
+        whole.step_batches(step)
+    saved = json.loads(json.dumps(whole.state_dict()))
+    renderer = CountingRenderer(byte_tokenizer())
+    settings = {"examples_per_step": 10, "max_tokens": 64, "device_batch_tokens": 128, "seed": 3}
+    resumed = ChatSource(PARTS, renderer, prefetch=0, **settings)
+    resumed.load_state_dict(saved)
+    for step in range(5, 8):
+        resumed.step_batches(step)
+    assert resumed.token_accounting(8) == source().token_accounting(8)
+    assert renderer.num_rendered == 30
+    old = source()
+    old.load_state_dict({})  # of a checkpoint without books
+    old.step_batches(5)
+    assert old.token_accounting(6) == source().token_accounting(6)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_books_of_all_processes_are_summed_also_after_a_resume(world_size: int) -> None:
+    shared = Gathering(world_size)
+    ranks = [
+        source(rank=rank, world_size=world_size, gather=shared.of(rank))
+        for rank in range(world_size)
+    ]
+    for step in range(6):
+        for rank in ranks:
+            rank.step_batches(step)
+    expected = source().token_accounting(6)
+    assert shared.together([rank.state_dict for rank in ranks])[0]["token_use"]["num_steps"] == 6
+    counted = shared.together([lambda r=rank: r.token_accounting(6) for rank in ranks])
+    assert counted == [expected] * world_size
+    saved = shared.together([rank.state_dict for rank in ranks])[0]
+    others = [
+        source(rank=rank, world_size=world_size, gather=shared.of(rank))
+        for rank in range(world_size)
+    ]
+    for other in others:
+        other.load_state_dict(saved)
+        other.step_batches(6)
+    counted = shared.together([lambda r=other: r.token_accounting(7) for other in others])
+    assert counted == [source().token_accounting(7)] * world_size
+
+
+class Gathering:
+    """Stands in for the processes of one run: each in a thread, meeting where they gather."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._given: list[object] = [None] * size
+        self._meeting = threading.Barrier(size)
+
+    def of(self, rank: int) -> Callable[[object], list[object]]:
+        def gather(value: object) -> list[object]:
+            self._given[rank] = value
+            self._meeting.wait(20)
+            gathered = list(self._given)
+            self._meeting.wait(20)
+            return gathered
+
+        return gather
+
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        with ThreadPoolExecutor(self._size) as pool:
+            return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def test_a_long_conversation_is_cut_or_skipped_and_counted() -> None:
@@ -298,6 +379,19 @@ def test_options_stand_in_another_order_each_epoch_and_the_gold_stays_right() ->
 def test_options_keep_their_order_when_asked() -> None:
     fixed = TaskConversations(SmallTask(), seed=0, shuffle_options=False)
     assert all(fixed.get(i, 5) == choice_conversation(item) for i, item in enumerate(ITEMS))
+
+
+@pytest.mark.parametrize("shuffle_options", [False, True])
+def test_calls_are_added_without_changing_what_is_read(shuffle_options: bool) -> None:
+    plain = TaskConversations(SmallTask(), seed=0, shuffle_options=shuffle_options)
+    marked = TaskConversations(SmallTask(), 0, shuffle_options, calculator=True)
+    for epoch in range(3):
+        for index, item in enumerate(ITEMS):
+            before, after = plain.get(index, epoch).messages, marked.get(index, epoch).messages
+            assert [message.text for message in after] == [message.text for message in before]
+            calls = [part.text for part in after[-1].parts if part.kind is PartKind.PYTHON]
+            assert calls == [item.rationale.partition(" =")[0].replace(" ", "")]
+    assert marked.get(12, 0) == talk("2 + 2?", "4")
 
 
 def test_a_task_becomes_conversations() -> None:

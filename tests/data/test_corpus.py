@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from aquachat.data import corpus_writer
+from aquachat.data import corpus_writer, split_tokens
 from aquachat.data.corpus import Corpus, verify_corpus
 from aquachat.data.corpus_writer import write_corpus
 from aquachat.errors import DataError, MissingFileError
@@ -58,8 +59,8 @@ def test_a_large_vocabulary_takes_four_bytes(tmp_path: Path) -> None:
         def special_id(self, name: str) -> int:
             return 65_536
 
-        def encode_batch(self, texts: list[str]) -> list[list[int]]:
-            return [[ord(char) for char in text] for text in texts]
+        def encode_to_numpy(self, text: str) -> NDArray[np.uint32]:
+            return np.array([ord(char) for char in text], dtype=np.uint32)
 
     write_corpus(tmp_path / "c", {"a": ["xy"]}, Wide())
     assert Corpus.open(tmp_path / "c").document(0).tolist() == [65_536, 120, 121]
@@ -120,7 +121,7 @@ def test_a_failure_midway_leaves_the_old_corpus(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class FullDisk(corpus_writer._HashedFile):
+    class FullDisk(split_tokens.HashedFile):
         def write(self, content: bytes) -> None:
             if "documents" not in self.path.name:
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -129,7 +130,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_corpus(
     directory = tmp_path / "c"
     write_corpus(directory, {"a": ["old"]}, TOKENIZER)
     before = snapshot(directory)
-    monkeypatch.setattr(corpus_writer, "_HashedFile", FullDisk)
+    monkeypatch.setattr(split_tokens, "HashedFile", FullDisk)
     with pytest.raises(DataError, match="the disk is full"):
         write_corpus(directory, {"a": ["new"]}, TOKENIZER)
     assert snapshot(directory) == before
@@ -139,12 +140,12 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_corpus(
 def test_a_disk_that_fills_up_at_the_last_flush_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class LateFullDisk(corpus_writer._HashedFile):
+    class LateFullDisk(split_tokens.HashedFile):
         def __init__(self, path: Path) -> None:
             super().__init__(path)
             self._file = Path("/dev/full").open("wb")  # noqa: SIM115
 
-    monkeypatch.setattr(corpus_writer, "_HashedFile", LateFullDisk)
+    monkeypatch.setattr(split_tokens, "HashedFile", LateFullDisk)
     with pytest.raises(DataError, match="the disk is full"):
         write_corpus(tmp_path / "c", {"a": ["new"]}, TOKENIZER)
     assert list(tmp_path.iterdir()) == []

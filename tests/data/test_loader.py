@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from aquachat.data.corpus import Corpus
 from aquachat.data.corpus_writer import write_corpus
-from aquachat.data.loader import TextSource, TokenStream, share_of, validation_batches
+from aquachat.data.loader import TextSource, share_of, validation_batches
+from aquachat.data.token_stream import TokenStream
 from aquachat.errors import ConfigError
 from aquachat.model.batch import IGNORE, Batch
 from tests.data.byte_tokenizer import byte_tokenizer
@@ -117,12 +118,6 @@ def test_any_stretch_of_the_stream_is_that_of_the_whole(corpus: Corpus) -> None:
         start = int(random.integers(0, len(whole)))
         count = int(random.integers(0, len(whole) - start + 1))
         assert np.array_equal(stream.read(start, count), whole[start : start + count])
-
-
-def test_epochs_are_counted_in_tokens(corpus: Corpus) -> None:
-    text = source(corpus)
-    assert text.epochs_at(0) == 0.0
-    assert text.epochs_at(10) == pytest.approx(10 * 7 * T / corpus.num_tokens)
 
 
 def test_a_step_that_is_no_whole_number_of_rows_is_refused(corpus: Corpus) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aquachat import files
 from aquachat.data.catalogue import HubSplit
 from aquachat.data.manifest import read_manifest
-from aquachat.data.prepare import prepare_dataset
+from aquachat.data.prepare import HygienePolicy, prepare_dataset
 from aquachat.data.sources import SplitFiles
 from aquachat.data.split_writer import normalised_question
 from aquachat.errors import ConfigError, DataError, MissingFileError, RemoteError
@@ -115,6 +115,10 @@ BAD_ROWS: list[tuple[Any, str]] = [
     ("[1]", "not_an_object"),
     (row(correct="F"), "gold_not_in_options"),
     (row(options=["A)4", "B)5", "C)5", "D)7", "E)8"]), "equal_options"),
+    (row(options=["A)4", "B)1/2", "C) 1 / 2 ", "D)7", "E)8"]), "equal_options"),
+    (row(options=["A)4", "B)5", "B)6", "D)7", "E)8"]), "repeated_letters"),
+    (row(options=["A)4", "B)5", "6", "D)7", "E)8"]), "missing_letters"),
+    (row(rationale="So it is C.\nAnswer: C"), "rationale_names_other_letter"),
     (row(rationale=""), "empty_rationale"),
     (row(""), "missing_question"),
     (row(rationale="x" * 9000), "too_long"),
@@ -165,6 +169,82 @@ def test_a_training_row_with_an_evaluation_question_is_left_out(tmp_path: Path) 
     assert report.splits["validation"].rows == report.splits["test"].rows == 1
 
 
+QUESTION = "Two pipes can fill a tank in 10 hours and 12 hours. A third one empties it in {} hours"
+NEAR = "Two pipes can fill one tank in 10 hours and 12 hours; the third one empties it in 20 hours."
+
+
+def test_a_near_duplicate_and_a_quotation_of_an_evaluation_question_are_left_out(
+    tmp_path: Path,
+) -> None:
+    quoted = row("Mine?", rationale=f"Recall: {QUESTION.format(20)}. So 5.")
+    write_rows(tmp_path / "raw" / "train.jsonl", row(NEAR), quoted, row("Other?"))
+    write_rows(tmp_path / "raw" / "dev.jsonl", row(QUESTION.format(20)))
+    report = prepare_dataset("aqua", source=tmp_path / "raw", output_dir=tmp_path / "out")
+    assert report.splits["train"].rejected == {
+        "near_evaluation_question": 1,
+        "shares_evaluation_words": 1,
+    }
+    assert not (tmp_path / "out" / "heldout.jsonl").exists()
+
+
+def test_contaminated_rows_are_kept_and_counted_where_asked(tmp_path: Path) -> None:
+    write_rows(tmp_path / "raw" / "train.jsonl", row(NEAR), row("Other?"))
+    write_rows(tmp_path / "raw" / "dev.jsonl", row(QUESTION.format(20)))
+    policy = HygienePolicy(keep_contaminated=True)
+    report = prepare_dataset(
+        "aqua", source=tmp_path / "raw", output_dir=tmp_path / "out", policy=policy
+    )
+    train = report.splits["train"]
+    assert (train.rows, train.rejected) == (2, {})
+    assert train.counts["kept_contaminated"] == {"near_evaluation_question": 1}
+    assert report.keeps_contaminated
+    assert read_manifest(tmp_path / "out") == report
+
+
+def questions_of(path: Path) -> list[str]:
+    return [line["question"] for line in read_lines(path)]
+
+
+def test_a_fifth_of_a_small_pool_is_held_out_by_question(tmp_path: Path) -> None:
+    names = ["anna", "ben", "carl", "dora", "emil", "fritz", "gina", "hugo"]
+    rows = [
+        row(f"{name} walks {i + 3} km and {i * i + 7} m to town", correct=letter)
+        for i, name in enumerate(names * 5)
+        for letter in "BC"
+    ]
+    write_rows(tmp_path / "raw" / "train.jsonl", *rows)
+    report = prepare_dataset("aqua", source=tmp_path / "raw", output_dir=tmp_path / "out")
+    train = questions_of(tmp_path / "out" / "train.jsonl")
+    held_out = questions_of(tmp_path / "out" / "heldout.jsonl")
+    assert (len(train), len(held_out)) == (64, 16)
+    assert not set(train) & set(held_out)
+    assert sorted(train + held_out) == sorted(r["question"] for r in rows)
+    assert report.splits["train"].counts["moved"] == {"heldout": 16}
+    assert report.splits["heldout"].counts["pool"]["rows"] == 80
+    assert report.splits["heldout"].counts["letter"] == {"B": 8, "C": 8}
+    # `max_train` limits what is left, and leaves the slice alone.
+    prepare_dataset("aqua", source=tmp_path / "raw", output_dir=tmp_path / "few", max_train=10)
+    assert questions_of(tmp_path / "few" / "train.jsonl") == train[:10]
+    assert questions_of(tmp_path / "few" / "heldout.jsonl") == held_out
+    # A source with such a slice keeps it: what was prepared can be prepared again.
+    prepare_dataset("aqua", source=tmp_path / "out", output_dir=tmp_path / "again")
+    for name in ("train.jsonl", "heldout.jsonl"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_only_aqua_has_a_held_out_slice(tmp_path: Path) -> None:
+    rows = [{"question": f"How many are {i}?", "answer": "Two.\n#### 2"} for i in range(20)]
+    write_rows(tmp_path / "train.jsonl", *rows)
+    report = prepare_dataset("gsm8k", source=tmp_path, output_dir=tmp_path / "out")
+    assert list(report.splits) == ["train"]
+    none = HygienePolicy(heldout_rows=0)
+    write_rows(tmp_path / "raw" / "train.jsonl", *(row(f"Question {i}?") for i in range(20)))
+    report = prepare_dataset(
+        "aqua", source=tmp_path / "raw", output_dir=tmp_path / "aqua", policy=none
+    )
+    assert list(report.splits) == ["train"]
+
+
 @given(st.text(max_size=40))
 def test_normalising_a_question_twice_changes_nothing(text: str) -> None:
     assert normalised_question(normalised_question(text)) == normalised_question(text)
@@ -188,7 +268,8 @@ def test_questions_differ_by_their_words_numbers_and_signs(
 
 def test_limits_keep_the_first_rows(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.jsonl", *(row(f"Question {i}?") for i in range(9)))
-    prepare_dataset("aqua", source=tmp_path, output_dir=tmp_path / "out", max_train=4)
+    whole = HygienePolicy(heldout_rows=0)
+    prepare_dataset("aqua", source=tmp_path, output_dir=tmp_path / "out", max_train=4, policy=whole)
     kept = read_lines(tmp_path / "out" / "train.jsonl")
     assert [r["question"] for r in kept] == [f"Question {i}?" for i in range(4)]
 
@@ -461,7 +542,8 @@ def test_any_lines_are_kept_or_counted(
         (folder / f"{split}.jsonl").write_bytes(content)
     report = prepare_dataset("aqua", source=folder / "train.jsonl", output_dir=folder / "a")
     train = report.splits["train"]
-    assert train.rows + sum(train.rejected.values()) == train.rows_read
+    held_out = report.splits["heldout"].rows if "heldout" in report.splits else 0
+    assert train.rows + held_out + sum(train.rejected.values()) == train.rows_read
     assert len(read_lines_of(folder / "a" / "train.jsonl")) == train.rows
     test = prepare_dataset("aqua", source=folder / "test.jsonl", output_dir=folder / "b")
     assert test.splits["test"].rows == test.splits["test"].rows_read == train.rows_read

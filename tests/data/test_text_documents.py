@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from aquachat.data import text_documents
 from aquachat.data.corpus import Corpus
 from aquachat.data.corpus_writer import write_corpus
 from aquachat.data.manifest import read_manifest
 from aquachat.data.prepare import open_text_set, prepare_dataset
+from aquachat.data.text_documents import first_documents
 from aquachat.errors import ConfigError, DataError, MissingFileError
 from tests.data.byte_tokenizer import byte_tokenizer
 
@@ -106,6 +108,43 @@ def test_rows_without_a_text_are_an_error_when_all_lack_it(tmp_path: Path) -> No
     (tmp_path / "a.jsonl").write_text(json.dumps({"content": "x"}) + "\n")
     with pytest.raises(DataError, match="no row of"):
         prepare_dataset("text", source=tmp_path / "a.jsonl", output_dir=tmp_path / "out")
+
+
+def test_a_long_document_comes_in_parts_and_counts_once(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    text = "word " * 150_000
+    (raw / "a.txt").write_text(text)
+    write_parquet(raw / "b.parquet", ["short", text])
+    (raw / "c.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    report = prepare_dataset("text", source=raw, output_dir=tmp_path / "out")
+    assert report.splits["train"].rows == 4
+    documents = open_text_set(tmp_path / "out").documents
+    parts = list(documents())
+    assert len(parts) > 8
+    assert "".join(parts) == text + "short" + text + text
+    assert "".join(first_documents(documents(), 2)) == text + "short"
+    assert list(first_documents(documents(), 0)) == parts
+    write_corpus(tmp_path / "corpus", {"text": documents()}, byte_tokenizer())
+    corpus = Corpus.open(tmp_path / "corpus")
+    assert corpus.lengths.tolist() == [len(text) + 1, 6, len(text) + 1, len(text) + 1]
+
+
+def test_a_row_that_is_too_long_is_named_and_not_left_out(tmp_path: Path) -> None:
+    long = json.dumps({"text": "x" * (17 << 20)})
+    (tmp_path / "a.jsonl").write_text('{"text": "first"}\n' + long + "\n")
+    with pytest.raises(DataError, match=r"line 2 of .* longer than 16 MiB") as caught:
+        prepare_dataset("text", source=tmp_path / "a.jsonl", output_dir=tmp_path / "out")
+    assert "`.txt`" in (caught.value.hint or "")
+
+
+def test_parquet_is_read_in_batches_of_some_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str | None] = [str(number) * 500 for number in range(300)]
+    write_parquet(tmp_path / "a.parquet", texts)
+    monkeypatch.setattr(text_documents, "PARQUET_BATCH_BYTES", 1000)
+    assert list(text_documents.read_documents(tmp_path / "a.parquet")) == texts
 
 
 def test_a_folder_without_text_and_the_hub_are_refused(tmp_path: Path) -> None:

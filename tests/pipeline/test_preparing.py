@@ -18,7 +18,7 @@ from aquachat.data.http_transport import HttpTransport
 from aquachat.data.manifest import PrepareReport
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.paths import Home
-from aquachat.pipeline.mixtures import DataFolders, conversation_dataset, corpus_documents
+from aquachat.pipeline.mixtures import DataFolders, PartRequest, corpus_documents, part_source
 from aquachat.pipeline.preparing import (
     Remotes,
     expand_names,
@@ -156,7 +156,8 @@ def test_what_was_prepared_is_what_training_reads(prepare: Preparing) -> None:
     prepare("identity", "smoltalk", "fineweb")
     folders = DataFolders(prepare.home.root / "data", prepare.home.data("aqua"))
     for name, count in (("identity", 1000), ("smoltalk", 3)):
-        dataset = conversation_dataset(name, prepare.recipe.sft, "sft", 0, folders)
+        request = PartRequest(name, prepare.recipe.sft, "sft", 0, folders)
+        dataset = part_source(name).build(request)
         assert len(dataset) == count
     training, validation = corpus_documents(
         {"fineweb": 0}, seed=0, consumer="tokenize", home=prepare.home

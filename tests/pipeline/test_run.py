@@ -63,6 +63,11 @@ def test_the_files_of_a_run_are_where_the_design_says(
     assert result.with_suffix(".predictions.jsonl").is_file()
     assert (program.home / "tokenizers" / "straight" / "bpe.txt").is_file()
     assert (program.home / "corpora" / "straight" / "index.json").is_file()
+    for stage in ("mid", "sft"):
+        mixture = json.loads((run / stage / "mixture.json").read_text())
+        assert sum(source["taken"] for source in mixture["sources"]) == 8 * 4
+        assert all(source["targets"] > 0 for source in mixture["sources"])
+    assert "Mixture of mid" in (run / "report.md").read_text()
     keys = program.metrics("straight", "rl")[-1]
     assert {"rl/acc", "rl/mean_reward", "rl/frac_groups_used", "rl/letter_fraction/A"} <= set(keys)
     assert "eval/synthetic_accuracy" in program.metrics("straight", "sft")[-1]
@@ -112,6 +117,10 @@ def _assert_equal_runs(program: Program, one: str, other: str) -> None:
                 for run in (one, other)
             ]
             assert contents[0] == contents[1], (stage, file)
+        books = [program.stage_dir(run, stage) / "mixture.json" for run in (one, other)]
+        assert [file.exists() for file in books] == [stage in ("mid", "sft")] * 2
+        if books[0].exists():
+            assert books[0].read_text() == books[1].read_text(), stage
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -18,13 +18,21 @@ ARC = {
 }
 MMLU = {"question": "Why?", "subject": "logic", "choices": ["p", "q", "r", "s"], "answer": 2}
 GSM8K = {"question": "How many?", "answer": "1+1 = <<1+1=2>>2\n#### 2"}
+HUMANEVAL = {
+    "prompt": "def one():\n",
+    "entry_point": "one",
+    "canonical_solution": "    return 1\n",
+    "test": "def check(candidate):\n    assert candidate() == 1\n",
+}
+GENERATED = ("SYNTHETIC", "SPELLING")
 PREPARED = {
     "aqua/validation": AQUA,
-    "aqua-heldout/test": AQUA,
+    "aqua/heldout": AQUA,
     "gsm8k/test": GSM8K,
     "arc-easy/test": ARC,
     "arc-challenge/test": ARC,
     "mmlu/test": MMLU,
+    "humaneval/test": HUMANEVAL,
 }
 
 
@@ -89,11 +97,11 @@ def test_unknown_split_names_the_closest(tmp_path: Path) -> None:
         task_by_name("SYNTHETIC", "test", data_root=tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if name != "SYNTHETIC"])
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in GENERATED])
 def test_set_that_is_not_prepared_says_how_to(tmp_path: Path, name: str) -> None:
     with pytest.raises(MissingFileError) as caught:
         task_by_name(name, data_root=tmp_path)
-    assert caught.value.hint == f"run `aquachat prepare {name.lower()}`"
+    assert caught.value.hint == f"run `aquachat prepare {TASKS[name].dataset}`"
 
 
 def test_named_aqua_directory_is_used_and_nothing_else(data_root: Path, tmp_path: Path) -> None:
@@ -128,6 +136,12 @@ def test_synthetic_items_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     ]
     texts = [[task[i].conversation.messages[0].text for i in range(4)] for task in tasks]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_spelling_has_as_many_problems_as_are_asked_for(tmp_path: Path) -> None:
+    for split in ("test", "train"):
+        task = task_by_name("spelling", split, data_root=tmp_path, seed=2, max_examples=7)
+        assert (len(task), task[6].id) == (7, f"spelling/{split}/2/6")
 
 
 def test_conversations_are_read_and_others_rejected(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from aquachat.tasks.rows import (
     MAX_ROW_CHARS,
     RowReason,
     choice_row,
+    has_equal_options,
     read_choice_row,
+    some_letters_missing,
     split_option_letters,
     validate_choice_row,
 )
@@ -68,6 +70,10 @@ def test_deepminds_row_is_an_item() -> None:
         ({"options": ["A)4", 5]}, RowReason.MISSING_OPTIONS),
         ({"options": ["A)4", "A)5", "C)6", "D)7", "E)8"]}, RowReason.REPEATED_LETTERS),
         ({"options": ["A)4", "B)5", "C) 4", "D)7", "E)8"]}, RowReason.EQUAL_OPTIONS),
+        ({"options": ["A)1/2", "B) 1 / 2 ", "C)4", "D)7", "E)8"]}, RowReason.EQUAL_OPTIONS),
+        ({"options": ["A)1,000", "B)1000.", "C)4", "D)7", "E)8"]}, RowReason.EQUAL_OPTIONS),
+        ({"options": ["A)4", "B)5", "6", "D)7", "E)8"]}, RowReason.MISSING_LETTERS),
+        ({"options": ["A)4", "B)5", "C)6", "D)7", "F)8"]}, RowReason.MISSING_LETTERS),
         ({"options": ["A)4", "B)5", "C)", "D)7", "E)8"]}, RowReason.EMPTY_OPTION),
         ({"correct": "F"}, RowReason.GOLD_NOT_IN_OPTIONS),
         ({"correct": ""}, RowReason.GOLD_NOT_IN_OPTIONS),
@@ -120,6 +126,27 @@ def test_flawed_row_is_still_asked_in_an_evaluation() -> None:
 )
 def test_letters_are_taken_off_options(options: list[str], texts: tuple[str, ...] | None) -> None:
     assert split_option_letters(options) == texts
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["TT", "Tt", "tt"],
+        ["-5", "5"],
+        ["3.5", "35"],
+        ["1,5", "15"],
+        ["(1,200)", "(1, 200, 3)"],
+    ],
+)
+def test_options_that_differ_in_case_signs_or_points_are_not_equal(options: list[str]) -> None:
+    assert not has_equal_options(options)
+
+
+def test_letters_are_missing_only_where_others_are_there() -> None:
+    assert not some_letters_missing(["4", "5", "6"])
+    assert not some_letters_missing(["B)second", "A)first"])
+    assert not some_letters_missing(["x) 1", "y) 2"])
+    assert some_letters_missing(["A)4", "5", "C)6"])
 
 
 def test_predecessors_row_is_recovered_from_its_prompt() -> None:

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquachat.text.answer import answer_line, parse_answer, parse_numeric_answer
+from aquachat.text.answer import (
+    answer_line,
+    parse_answer,
+    parse_numeric_answer,
+    parse_text_answer,
+)
 
 LETTERS = "ABCDE"
 
@@ -113,3 +118,19 @@ def test_long_hostile_replies_are_read_quickly() -> None:
 )
 def test_last_number_line_gives_the_number(reply: str, number: Fraction | None) -> None:
     assert parse_numeric_answer(reply) == number
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("I think so.\nAnswer: Paris", "Paris"),
+        ("**Answer: Paris**\r", "Paris"),
+        ("Answer: Rome\nAnswer: a b c", "a b c"),
+        ("Answer: Rome\nAnswer: ", None),
+        ("The answer: Paris", None),
+        ("answer: Paris", None),
+        ("", None),
+    ],
+)
+def test_last_answer_line_gives_the_text(reply: str, text: str | None) -> None:
+    assert parse_text_answer(reply) == text

@@ -183,6 +183,25 @@ def test_the_report_has_stages_accuracies_curves_samples_and_environment(run: Pa
         assert ElementTree.parse(run / figure).getroot().tag.endswith("svg")
 
 
+def test_the_report_says_what_each_stage_took_from_each_source(run: Path) -> None:
+    source = {
+        "source": "aqua", "rows": 20_000, "taken": 30_000, "share": 0.4264, "epochs": 1.5,
+        "examples": 29_990, "tokens": 6_000_000, "targets": 2_500_000, "truncated": 12,
+        "skipped": 10,
+    }  # fmt: skip
+    (run / "sft" / "mixture.json").write_text(json.dumps({"sources": [source, {"source": "x"}]}))
+    paths = write_report(run)
+    text = paths.markdown.read_text("utf-8")
+    row = "| aqua | 20,000 | 30,000 | 42.6% | 1.50 | 6,000,000 | 2,500,000 | 12 | 10 |"
+    assert "## Mixture of sft" in text
+    assert row in text
+    page = Page(paths.html.read_text("utf-8"))
+    assert "Mixture of sft" in page.text
+    assert "6,000,000" in page.text
+    (run / "sft" / "mixture.json").write_text("{")
+    assert "Mixture of" not in write_report(run).markdown.read_text("utf-8")
+
+
 def test_the_page_asks_no_network_and_runs_no_script(run: Path) -> None:
     page = Page(write_report(run, document_of(run)).html.read_text("utf-8"))
     assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)

@@ -1,0 +1,1 @@
+"""Duplicates, contamination, balance and lengths: what `aquachat prepare --check` tells."""
