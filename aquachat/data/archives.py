@@ -24,6 +24,8 @@ from aquachat.files import staging_directory, sync_directory, sync_file, writing
 ARCHIVE_SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COPY_BYTES: Final = 1 << 20
 MAX_PADDING_BLOCKS: Final = 16
+END_RECORD_BYTES: Final = 22 + 0xFFFF
+"""The longest end record of a zip file, with its comment."""
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _DAMAGED = (
@@ -150,7 +152,11 @@ def _unpack_members(path: Path, folder: Path, shown: _Destination, limits: Archi
 
 def _copy(shown: _Destination, member: _Member, target: Path, left: int) -> int:
     """Write one member, counting what really comes out; returns how much may still come."""
-    with member.open() as source, writing(shown.folder), target.open("xb") as file:
+    with (
+        _open(member, shown.archive) as source,
+        writing(shown.folder),
+        target.open("xb") as file,
+    ):
         while block := _read(source, shown.archive):
             left -= len(block)
             if left < 0:
@@ -163,6 +169,13 @@ def _copy(shown: _Destination, member: _Member, target: Path, left: int) -> int:
     return left
 
 
+def _open(member: _Member, archive: str) -> IO[bytes]:
+    try:
+        return member.open()
+    except OSError as error:  # a place in the archive that cannot be
+        raise _damaged(archive, error) from error
+
+
 def _read(source: IO[bytes], archive: str) -> bytes:
     try:
         return source.read(COPY_BYTES)
@@ -173,19 +186,44 @@ def _read(source: IO[bytes], archive: str) -> bytes:
 @contextmanager
 def _members(path: Path, name: str) -> Iterator[Iterator[_Member]]:
     if zipfile.is_zipfile(path) or path.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
+        with _open_zip(path) as archive:
             yield _zip_members(name, archive)
     else:
         with _open_tar(path) as tar:
             yield _tar_members(name, tar)
 
 
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, ValueError) as error:  # a place in the archive, or a date, that cannot be
+        raise zipfile.BadZipFile(str(error)) from error
+    promised = _promised_members(path)
+    if promised not in (None, len(archive.infolist())):
+        archive.close()
+        raise zipfile.BadZipFile(f"it lists {len(archive.infolist())} of {promised} members")
+    return archive
+
+
+def _promised_members(path: Path) -> int | None:
+    """The members that the end record of a zip file counts, which `zipfile` does not compare.
+
+    None for the 64-bit form, whose count is elsewhere (APPNOTE.TXT, section 4.3.16).
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - END_RECORD_BYTES))
+        tail = file.read()
+    start = tail.rfind(b"PK\x05\x06")
+    if start < 0 or len(tail) < start + 12:
+        return None
+    count = int.from_bytes(tail[start + 10 : start + 12], "little")
+    return None if count == 0xFFFF else count
+
+
 def _open_tar(path: Path) -> tarfile.TarFile:
     try:
         return tarfile.open(path, "r:*")
     except OSError as error:
-        if error.errno is not None:
-            raise
         raise tarfile.ReadError(str(error)) from error
 
 

@@ -601,7 +601,7 @@ def run_random_schedule(server: Server, folder: Path, seed: int) -> None:
 def test_any_schedule_of_faults_ends_with_the_right_file_or_an_error(
     server: Server, tmp_path: Path
 ) -> None:
-    for seed in range(25):
+    for seed in range(15):
         run_random_schedule(server, tmp_path, seed)
 
 
