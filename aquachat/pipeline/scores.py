@@ -117,5 +117,6 @@ def _kept(context: RunContext, names: Mapping[str, str], score: CentredScore) ->
 
 def _write(context: RunContext, name: str, document: Mapping[str, Any]) -> None:
     if context.world.is_main:
-        file = context.home.evals(context.run) / name.replace("/", "~")
-        write_json(file, {"run": context.run, **document})
+        # A checkpoint of another run has a slash in its name.
+        path = context.home.evals(context.run) / name.replace("/", "~")
+        write_json(path, {"run": context.run, **document})
