@@ -64,7 +64,10 @@ def test_the_flags_of_a_section_are_its_fields_marked_so(section: str) -> None:
         assert field.default is not MISSING
         value = field.metadata["choices"][-1] if field.metadata["choices"] else field.default
         typed = f"--{name.replace('_', '-')}"
-        result = runner.invoke(app, [typed, str(value)])
+        if isinstance(value, bool):  # a flag without a value turns it on
+            result, value = runner.invoke(app, [typed]), True
+        else:
+            result = runner.invoke(app, [typed, str(value)])
         assert json.loads(result.stdout) == {section: {name: value}}
     for field in fields(SECTIONS[section]):
         if field.name not in flags:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 SHINGLE_CHARS: Final = 5
 """Long enough that two word problems share few by chance, short enough to survive an edit."""
 
+_BLOCK_TEXTS: Final = 4096
 _WORDS_AND_SIGNS = re.compile(r"[^\W_]+|[-+*/=^<>%]")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _DIGITS = re.compile(r"\d+")
@@ -81,22 +82,32 @@ def shingle_sets(normalised: Sequence[str]) -> ShingleSets:
     A hash has 64 bits, so that among ten million different runs two are equal with probability
     3e-6.
     """
+    values = [np.zeros(0, dtype=np.uint64)]
+    counts = [np.zeros(1, dtype=np.int64)]
+    for start in range(0, len(normalised), _BLOCK_TEXTS):
+        hashes, owned = _hashed_shingles(normalised[start : start + _BLOCK_TEXTS])
+        values.append(hashes)
+        counts.append(owned)
+    return ShingleSets(np.concatenate(values), np.cumsum(np.concatenate(counts)))
+
+
+def _hashed_shingles(
+    normalised: Sequence[str],
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The hashes of each text, sorted and each once, and how many each text has."""
     padded = [f" {text} ".ljust(SHINGLE_CHARS) for text in normalised]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     lengths = np.array([len(text) for text in padded], dtype=np.int64)
-    starts = np.concatenate(([0], np.cumsum(lengths)))
     owners = np.repeat(np.arange(len(padded)), lengths)
-    place = np.arange(len(codes)) - starts[owners]
-    is_start = place <= lengths[owners] - SHINGLE_CHARS
     hashes = mixed(window_hashes(codes.astype(np.uint64), SHINGLE_CHARS))
-    hashes, owners = hashes[is_start[: len(hashes)]], owners[: len(hashes)][is_start[: len(hashes)]]
+    # A run that begins in one text and ends in the next belongs to neither.
+    is_whole = owners[: len(hashes)] == owners[SHINGLE_CHARS - 1 :]
+    hashes, owners = hashes[is_whole], owners[: len(hashes)][is_whole]
     order = np.lexsort((hashes, owners))
     hashes, owners = hashes[order], owners[order]
-    if len(hashes):
-        is_new = np.concatenate(([True], (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])))
-        hashes, owners = hashes[is_new], owners[is_new]
-    counts = np.bincount(owners, minlength=len(padded))
-    return ShingleSets(hashes, np.concatenate(([0], np.cumsum(counts))))
+    is_new = np.ones(len(hashes), dtype=np.bool_)
+    is_new[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
+    return hashes[is_new], np.bincount(owners[is_new], minlength=len(padded))
 
 
 def window_hashes(values: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:
