@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from aquachat.config.recipes import EvalRecipe
 from aquachat.errors import ConfigError, MissingFileError
 from aquachat.eval.chat import EvalResult, compare, evaluate_task
+from aquachat.eval.options_only import OptionsOnly
 from aquachat.eval.predictions import write_predictions
 from aquachat.eval.stats import holm
 from aquachat.files import write_json
@@ -107,19 +108,7 @@ def evaluate_run(
         if origin != loaded_from:
             engine, renderer = _engine(context, origin)
             loaded_from = origin
-        result = evaluate_task(
-            engine,
-            renderer,
-            task,
-            protocol=protocol,
-            option_orders=recipe.option_orders or None,
-            num_samples=recipe.num_samples,
-            temperature=recipe.temperature,
-            max_new_tokens=recipe.max_new_tokens,
-            seed=context.recipe.run.seed,
-            options_only=baselines.of(task),
-            world=context.world,
-        )
+        result = _ask(context, engine, renderer, task, protocol, baselines.of(task))
         scored.append(Scored(origin.stage, name, task.name, task.split, result, settings))
         _write(context, scored[-1])
     progress.update(completed=len(jobs), total=len(jobs))
@@ -162,6 +151,31 @@ def _measure_base(
         own = [entry.result for entry in scored if entry.checkpoint == name]
         scores += [*entries, *chatcore_score(context, name, origin, own)]
     return losses, scores
+
+
+def _ask(
+    context: RunContext,
+    engine: Engine,
+    renderer: ChatRenderer,
+    task: Task,
+    protocol: str,
+    options_only: OptionsOnly | str,
+) -> EvalResult:
+    """One evaluation as the recipe has it."""
+    recipe = context.recipe.eval
+    return evaluate_task(
+        engine,
+        renderer,
+        task,
+        protocol=protocol,
+        option_orders=recipe.option_orders or None,
+        num_samples=recipe.num_samples,
+        temperature=recipe.temperature,
+        max_new_tokens=recipe.max_new_tokens,
+        seed=context.recipe.run.seed,
+        options_only=options_only,
+        world=context.world,
+    )
 
 
 def check_protocols(recipe: EvalRecipe) -> None:
