@@ -12,20 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "hygiene.json"
+from record import keep, setting
+
 COMMAND = ("prepare", "--check", "aqua")
 MAX_SECONDS = 60.0
 MAX_BYTES = 1e9
@@ -40,12 +38,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with a `data.toml`")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print the document, not a table")
-    parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.name} too")
+    parser.add_argument("--keep", action="store_true", help="write results/hygiene.json")
     arguments = parser.parse_args()
     document = measure(arguments.data, arguments.repeats)
     if arguments.keep:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        keep("hygiene", document)
     if arguments.json:
         print(json.dumps(document, indent=1))
         return
@@ -60,13 +57,9 @@ def measure(data: Path, repeats: int) -> dict[str, Any]:
         manifest = json.loads((Path(home) / "data" / "aqua" / "manifest.json").read_text("utf-8"))
         runs = [run(COMMAND, home) for _ in range(repeats)]
     return {
-        "machine": f"{_processor()}, {platform.machine()}, {os.cpu_count()} cores",
+        **setting(f"aquachat {' '.join(COMMAND)}"),
         "cores_used": NUM_CORES,
-        "python": platform.python_version(),
         "numpy": version("numpy"),
-        "revision": _revision(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"aquachat {' '.join(COMMAND)}",
         "pool_rows": manifest["splits"]["train"]["rows_read"],
         "load_before": [one["load"] for one in runs],
         "rows": [
@@ -123,21 +116,6 @@ def _row(name: str, unit: str, limit: float, values: Sequence[float]) -> dict[st
         "ratio_max": max(ratios),
         "repeats": len(values),
     }
-
-
-def _revision() -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown processor"
 
 
 if __name__ == "__main__":

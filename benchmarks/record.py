@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +20,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def setting(command: str) -> dict[str, Any]:
+def setting(command: str, commit: str = "HEAD") -> dict[str, Any]:
     """The keys that say where and of what revision a document's figures are."""
     return {
         "machine": f"{processor()}, {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": version("torch"),
-        "revision": revision(),
+        "revision": revision(commit),
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
         "load_average": round(os.getloadavg()[0], 2),
@@ -84,9 +85,15 @@ def ratio_row(
     }
 
 
-def revision() -> str:
-    """The commit that is checked out."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+def keep(name: str, document: Mapping[str, Any]) -> None:
+    """Write `results/NAME.json`."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def revision(commit: str = "HEAD") -> str:
+    """The full name of a commit, by default of the one that is checked out."""
+    command = ["git", "-C", str(ROOT), "rev-parse", commit]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 

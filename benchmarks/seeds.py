@@ -19,15 +19,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import measure
+import record
+from pages import percent, table
 
 from aquachat.eval.predictions import read_predictions
 from aquachat.eval.results import question_means
 from aquachat.eval.stats import paired_difference
 from aquachat.paths import open_home
 
-RESULTS = measure.RESULTS / "seeds.json"
-PAGE = measure.ROOT / "docs" / "tiny-results.md"
+RESULTS = record.RESULTS / "seeds.json"
+PAGE = record.ROOT / "docs" / "tiny-results.md"
 STAGES = ("sft", "rl")
 COMMAND = "aquachat run tiny --set run.num_threads=1"
 """One thread a run, so that two runs can share two cores."""
@@ -56,10 +57,10 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.existing or [_run(seed) for seed in arguments.seeds]
     document = {
-        **measure.setting(f"{COMMAND} --seed SEED", arguments.revision),
+        **record.setting(f"{COMMAND} --seed SEED", arguments.revision),
         "runs": [read_run(name, seed) for name, seed in zip(names, arguments.seeds, strict=True)],
     }
-    measure.keep("seeds", document)
+    record.keep("seeds", document)
     PAGE.write_text(page(document), "utf-8")
     if arguments.json:
         print(json.dumps(document, indent=1))
@@ -122,7 +123,7 @@ def page(document: Mapping[str, Any]) -> str:
         "",
         "## Accuracy by split and tier",
         "",
-        *measure.markdown_table(
+        *table(
             ["split", "tier", "seed", "n", "after SFT", "after RL", "RL - SFT, points"],
             [_tier_row(run, split, tier) for split, tier in _tiers(runs) for run in runs],
         ),
@@ -130,7 +131,7 @@ def page(document: Mapping[str, Any]) -> str:
     ]
     lines += ["## Reinforcement learning on the harder tiers", "", HARDER, ""]
     header = ["seed", "n", "after SFT", "after RL", "RL - SFT, points", "p"]
-    lines += [*measure.markdown_table(header, [_harder_row(run) for run in runs]), ""]
+    lines += [*table(header, [_harder_row(run) for run in runs]), ""]
     for split in SPLITS:
         lines += [f"## Families: `{split}`", "", *_family_table(runs, split), ""]
     return "\n".join(lines)
@@ -155,7 +156,7 @@ def _tier_row(run: Mapping[str, Any], split: str, tier: str) -> list[object]:
     cells = []
     for stage in STAGES:
         entry = _result(run, stage, split)["by_tier"][tier]
-        cells.append(f"{_percent(entry['accuracy'])} {_interval(entry['ci95'])}")
+        cells.append(f"{percent(entry['accuracy'])} {_interval(entry['ci95'])}")
     difference = next(c for c in run["comparisons"] if (c["split"], c["tier"]) == (split, tier))
     low, high = (100 * end for end in difference["ci95"])
     gain = f"{100 * difference['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -168,7 +169,7 @@ def _harder_row(run: Mapping[str, Any]) -> list[object]:
     low, high = (100 * end for end in harder["ci95"])
     gain = f"{100 * harder['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
     p_value = "<0.001" if harder["p_value"] < 0.001 else f"{harder['p_value']:.3f}"
-    shares = [_percent(harder[stage]) for stage in STAGES]
+    shares = [percent(harder[stage]) for stage in STAGES]
     return [run["seed"], harder["num_questions"], *shares, gain, p_value]
 
 
@@ -181,11 +182,11 @@ def _family_table(runs: Sequence[Mapping[str, Any]], split: str) -> list[str]:
         row: list[object] = [family.replace("_", " ")]
         for run in runs:
             entries = [_result(run, stage, split)["by_family"].get(family) for stage in STAGES]
-            shown = ["-" if e is None else _percent(e["accuracy"]) for e in entries]
+            shown = ["-" if e is None else percent(e["accuracy"]) for e in entries]
             count = entries[0]["num_examples"] if entries[0] else 0
             row.append(f"{count}, {shown[0]}, {shown[1]}")
         rows.append(row)
-    return measure.markdown_table(header, rows)
+    return table(header, rows)
 
 
 def _result(run: Mapping[str, Any], stage: str, split: str) -> Mapping[str, Any]:
@@ -193,10 +194,6 @@ def _result(run: Mapping[str, Any], stage: str, split: str) -> Mapping[str, Any]
         r for r in run["results"] if (r["stage"], r["split"]) == (stage, split)
     )
     return found
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
 
 
 def _interval(ends: Sequence[float]) -> str:
