@@ -7,12 +7,12 @@ training. Both sides encode with one tiktoken encoding, trained here on those fi
 threads (nanochat) or processes (ours) as there are cores, unless `--num-workers` says otherwise.
 
 Cold rows begin at the parquet files and end at batches on the CPU. Ours writes token shards and
-reads them, one epoch from nothing, starting of processes included. The peer has read 5,000 documents
-before, so that its buffer of documents is in its usual state; a pass of it reads 3,000 more. Kept
-tokens are those that are targets in a batch. Warm rows begin at shards, which the peer does not
-have: it encodes every time. Processor time is that of all processes of a side, so it says the same
-on a machine that does other things. With `--write` the figures go to `results/loader.json`, and as
-tables into `docs/corpus.md`.
+reads them, one epoch from nothing, starting of processes included. The peer has read 5,000
+documents before, so that its buffer of documents is in its usual state; a pass of it reads 3,000
+more. Kept tokens are those that are targets in a batch. Warm rows begin at shards, which the peer
+does not have: it encodes every time. Processor time is that of all processes of a side, so it says
+the same on a machine that does other things. With `--write` the figures go to
+`results/loader.json`, and as tables into `docs/corpus.md`.
 """
 
 from __future__ import annotations
@@ -300,8 +300,8 @@ def tables(document: Mapping[str, Any]) -> str:
         )
     sentences = (
         f"`{document['command']}` on {document['machine']}; load average "
-        f"{document['load_average']} at the start; {document['rows'][0]['repeats']} repeats, medians; revision "
-        f"{document['revision'][:12]}, {document['date']}."
+        f"{document['load_average']} at the start; {document['rows'][0]['repeats']} repeats, "
+        f"medians; revision {document['revision'][:12]}, {document['date']}."
     )
     return "\n".join([*lines, "", textwrap.fill(sentences, 118, break_on_hyphens=False)])
 
