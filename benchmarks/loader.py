@@ -365,6 +365,7 @@ def main() -> None:
         shutil.rmtree(folder)
     text = json.dumps(document, indent=1) + "\n"
     if arguments.write:
+        record.RESULTS.mkdir(exist_ok=True)
         (record.RESULTS / "loader.json").write_text(text, "utf-8")
         PAGE.write_text(page_with(tables(document), PAGE.read_text("utf-8")), "utf-8")
     if arguments.json or not arguments.write:
