@@ -220,7 +220,7 @@ def measure(
 ) -> dict[str, list[dict[str, Any]]]:
     """All rows, and what packing costs."""
     rows: list[dict[str, Any]] = []
-    packing = []
+    costs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "corpus", files, tokenizer, num_workers)
         corpus = Corpus.open(Path(folder) / "corpus")
@@ -237,7 +237,7 @@ def measure(
                 )
             )
             share = rows[-1]["share_kept"]["peer"]
-            packing.append(packing_costs(corpus.lengths, seq_len) | {"peer_kept": share})
+            costs.append(packing_costs(corpus.lengths, seq_len) | {"peer_kept": share})
         remembering = PeerTokenizer(tokenizer)
         remembering.remembered = {}
         packer = PeerLoader(remembering, 2048, num_workers)
@@ -256,7 +256,7 @@ def measure(
                     repeats,
                 )
             )
-    return {"rows": rows, "packing": packing}
+    return {"rows": rows, "packing": costs}
 
 
 def packing_costs(lengths: Any, seq_len: int) -> dict[str, Any]:
