@@ -7,12 +7,12 @@ training. Both sides encode with one tiktoken encoding, trained here on those fi
 threads (nanochat) or processes (ours) as there are cores, unless `--num-workers` says otherwise.
 
 Cold rows begin at the parquet files and end at batches on the CPU. Ours writes token shards and
-reads them, one epoch from nothing, starting of processes included. The peer has read 5,000 documents
-before, so that its buffer of documents is in its usual state; a pass of it reads 3,000 more. Kept
-tokens are those that are targets in a batch. Warm rows begin at shards, which the peer does not
-have: it encodes every time. Processor time is that of all processes of a side, so it says the same
-on a machine that does other things. With `--write` the figures go to `results/loader.json`, and as
-tables into `docs/corpus.md`.
+reads them, one epoch from nothing, starting of processes included. The peer has read 5,000
+documents before, so that its buffer of documents is in its usual state; a pass of it reads 3,000
+more. Kept tokens are those that are targets in a batch. Warm rows begin at shards, which the peer
+does not have: it encodes every time. Processor time is that of all processes of a side, so it says
+the same on a machine that does other things. With `--write` the figures go to
+`results/loader.json`, and as tables into `docs/corpus.md`.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def measure(
 ) -> dict[str, list[dict[str, Any]]]:
     """All rows, and what packing costs."""
     rows: list[dict[str, Any]] = []
-    packing = []
+    costs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "corpus", files, tokenizer, num_workers)
         corpus = Corpus.open(Path(folder) / "corpus")
@@ -237,7 +237,7 @@ def measure(
                 )
             )
             share = rows[-1]["share_kept"]["peer"]
-            packing.append(packing_costs(corpus.lengths, seq_len) | {"peer_kept": share})
+            costs.append(packing_costs(corpus.lengths, seq_len) | {"peer_kept": share})
         remembering = PeerTokenizer(tokenizer)
         remembering.remembered = {}
         packer = PeerLoader(remembering, 2048, num_workers)
@@ -256,7 +256,7 @@ def measure(
                     repeats,
                 )
             )
-    return {"rows": rows, "packing": packing}
+    return {"rows": rows, "packing": costs}
 
 
 def packing_costs(lengths: Any, seq_len: int) -> dict[str, Any]:
@@ -300,8 +300,8 @@ def tables(document: Mapping[str, Any]) -> str:
         )
     sentences = (
         f"`{document['command']}` on {document['machine']}; load average "
-        f"{document['load_average']} at the start; {document['rows'][0]['repeats']} repeats, medians; revision "
-        f"{document['revision'][:12]}, {document['date']}."
+        f"{document['load_average']} at the start; {document['rows'][0]['repeats']} repeats, "
+        f"medians; revision {document['revision'][:12]}, {document['date']}."
     )
     return "\n".join([*lines, "", textwrap.fill(sentences, 118, break_on_hyphens=False)])
 
@@ -365,6 +365,7 @@ def main() -> None:
         shutil.rmtree(folder)
     text = json.dumps(document, indent=1) + "\n"
     if arguments.write:
+        record.RESULTS.mkdir(exist_ok=True)
         (record.RESULTS / "loader.json").write_text(text, "utf-8")
         PAGE.write_text(page_with(tables(document), PAGE.read_text("utf-8")), "utf-8")
     if arguments.json or not arguments.write:

@@ -141,10 +141,7 @@ class TextSource:
         targets = np.empty_like(inputs)
         self._rows.fill(row, inputs, targets)
         batch = host_batch(inputs, targets, int(np.count_nonzero(targets != IGNORE)))
-        if not self._document_mask:
-            return batch
-        ids = np.cumsum(inputs == self._bos_id, axis=1)
-        return replace(batch, segments=Segments(torch.from_numpy(ids)))
+        return with_documents(batch, self._bos_id) if self._document_mask else batch
 
 
 def validation_batches(
@@ -156,6 +153,7 @@ def validation_batches(
     rank: int = 0,
     world_size: int = 1,
     device: torch.device | str = "cpu",
+    document_mask: bool = False,
 ) -> Iterator[Batch]:
     """The rows of a validation split that this process scores.
 
@@ -172,7 +170,9 @@ def validation_batches(
         rank: this process.
         world_size: how many processes there are.
         device: where the batches go.
+        document_mask: whether attention stays inside a document, as it did in training.
     """
+    bos_id = int(corpus.document(0)[0])
     stream = TokenStream(corpus, VALIDATION_SEED, "validation")
     num_targets = stream.tokens_per_epoch - 1
     num_rows = -(-num_targets // seq_len)
@@ -189,6 +189,7 @@ def validation_batches(
         inputs[:present], targets[:present] = tokens[:-1], tokens[1:]
         shape = (rows, seq_len)
         batch = host_batch(inputs.reshape(shape), targets.reshape(shape), present)
+        batch = with_documents(batch, bos_id) if document_mask else batch
         yield on_device(batch, torch.device(device))
 
 
@@ -208,6 +209,11 @@ def host_batch(inputs: NDArray[np.int64], targets: NDArray[np.int64], num_target
         targets=torch.from_numpy(np.ascontiguousarray(targets)),
         num_targets=num_targets,
     )
+
+
+def with_documents(batch: Batch, bos_id: int) -> Batch:
+    """The batch with segments: a new one from each `<|bos|>` on."""
+    return replace(batch, segments=Segments((batch.inputs == bos_id).cumsum(dim=1)))
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -80,6 +80,11 @@ def make_rows(
                 f"the corpus `{corpus.directory.name}` has no source `{name}`",
                 hint=f"`base.mixture` can weigh {', '.join(ranges)}",
             )
+        if not ranges[name]:
+            raise ConfigError(
+                f"the source `{name}` of the corpus `{corpus.directory.name}` has no document",
+                hint="take it out of `base.mixture`",
+            )
         if not weight > 0:
             raise ConfigError(
                 f"the source `{name}` has weight {weight}", hint="use a number above 0"

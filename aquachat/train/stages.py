@@ -227,6 +227,7 @@ def _bits_per_byte_hook(
             rank=world.rank,
             world_size=world.size,
             device=world.device,
+            document_mask=recipe.document_mask,
         )
         result = bits_per_byte(model, batches, tokenizer.token_bytes(), world)
         return {"val/bpb": result.bits_per_byte, "val/loss": result.nats_per_token}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aquachat.data.corpus import Corpus
 from aquachat.data.corpus_writer import write_corpus
-from aquachat.data.loader import TextSource
+from aquachat.data.loader import TextSource, validation_batches
 from aquachat.data.text_rows import BosRows, Packing, StreamRows, TextRows, make_rows
 from aquachat.errors import ConfigError
 from aquachat.model.batch import IGNORE, Batch
@@ -239,6 +239,16 @@ def test_a_document_mask_numbers_the_documents_of_a_row(corpus: Corpus) -> None:
             assert (batch.segments.document_ids.diff(dim=1) == starts.long()).all()
 
 
+def test_validation_is_masked_as_training_is(corpus: Corpus) -> None:
+    for masked in (True, False):
+        batches = validation_batches(corpus, seq_len=T, device_batch_size=4, document_mask=masked)
+        for batch in batches:
+            assert (batch.segments is not None) == masked
+            if batch.segments is not None:
+                starts = (batch.inputs == BOS)[:, 1:]
+                assert (batch.segments.document_ids.diff(dim=1) == starts.long()).all()
+
+
 def test_targets_are_counted(corpus: Corpus) -> None:
     for batch in source(corpus, "bos", prefetch=0).step_batches(1):
         assert batch.num_targets == int((batch.targets != IGNORE).sum()) > 0
@@ -248,6 +258,8 @@ def test_an_unknown_source_or_weight_is_refused(corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match="has no source `nope`") as caught:
         source(corpus, "stream", {"nope": 1.0})
     assert "long, none, short" in (caught.value.hint or "")
+    with pytest.raises(ConfigError, match=r"the source `none` .* has no document"):
+        source(corpus, "bos", {"none": 1.0})
     with pytest.raises(ConfigError, match="has weight 0"):
         source(corpus, "stream", {"long": 0.0})
     with pytest.raises(ConfigError, match="at least 2 tokens"):
