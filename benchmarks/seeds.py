@@ -23,8 +23,7 @@ import record
 from pages import percent, table
 
 from aquachat.eval.predictions import read_predictions
-from aquachat.eval.results import question_means
-from aquachat.eval.stats import paired_difference
+from aquachat.eval.results import EvalResult, compare_harder, question_means, recompute
 from aquachat.paths import open_home
 
 RESULTS = record.RESULTS / "seeds.json"
@@ -82,16 +81,11 @@ def read_run(name: str, seed: int) -> dict[str, Any]:
         stage: next(r["checkpoint"] for r in report["eval"] if r["stage"] == stage)
         for stage in STAGES
     }
-    before, after = (_harder_means(folder, checkpoints[stage]) for stage in STAGES)
     return {
         "seed": seed,
         "seconds": report["seconds"],
         "peak_rss_bytes": report["peak_rss_bytes"],
-        "harder": {
-            "sft": fmean(before.values()),
-            "rl": fmean(after.values()),
-            **paired_difference([before[k] for k in after], list(after.values())).to_json(),
-        },
+        "harder": _harder(folder, checkpoints),
         "results": [
             {key: result[key] for key in ("stage", "split", "accuracy", "ci95", "num_scored")}
             | {"by_tier": result["by_tier"], "by_family": result["by_family"]}
@@ -101,14 +95,30 @@ def read_run(name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _harder_means(folder: Path, checkpoint: str) -> dict[str, float]:
-    """Question -> share of right answers, of all questions of two steps or more, all splits."""
-    means: dict[str, float] = {}
-    for split in SPLITS:
-        stem = f"{checkpoint}-SYNTHETIC-{split}-generative"
-        rows = read_predictions(folder / "eval" / f"{stem}.predictions.jsonl")
-        means |= question_means([row for row in rows if int(row.attributes["num_steps"]) > 1])
-    return means
+def _harder(folder: Path, checkpoints: Mapping[str, str]) -> dict[str, Any]:
+    """Accuracy on all questions of two steps or more, all splits, and the paired difference."""
+    splits = [
+        [_result_of(folder, name, split) for name in checkpoints.values()] for split in SPLITS
+    ]
+    difference = compare_harder([(a, b) for a, b in splits])
+    assert difference is not None, "the generated problems say how many steps they take"
+    shares = {
+        stage: fmean(
+            mean
+            for results in splits
+            for mean in question_means(
+                [row for row in results[place].predictions if row.attributes["num_steps"] != 1]
+            ).values()
+        )
+        for place, stage in enumerate(checkpoints)
+    }
+    return shares | difference.to_json()
+
+
+def _result_of(folder: Path, checkpoint: str, split: str) -> EvalResult:
+    stem = f"{checkpoint}-SYNTHETIC-{split}-generative"
+    rows = read_predictions(folder / "eval" / f"{stem}.predictions.jsonl")
+    return recompute(rows, task="SYNTHETIC", split=split, protocol="generative")
 
 
 def page(document: Mapping[str, Any]) -> str:

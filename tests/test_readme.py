@@ -21,7 +21,16 @@ from tests.cli.programs import Cli, Outcome
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/quickstart.md", "docs/configuration.md", "docs/pipeline.md")
-PROSE = (*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/lab-notes.md")
+PROSE = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(
+        f"docs/{page.name}"
+        for page in sorted((ROOT / "docs").glob("*.md"))
+        if page.name != "cli.md"
+    ),
+)
 REASONS = {"needs gpu", "needs network", "needs data", "needs mine.toml", "installs"}
 MAX_COLUMNS = 120
 

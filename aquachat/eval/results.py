@@ -18,6 +18,8 @@ from aquachat.eval.predictions import Prediction
 from aquachat.text.render import StopReason
 
 ALL_QUESTIONS: Final = "all"
+HARDER: Final = "harder"
+"""The part of a comparison that holds problems of two steps or more, of all splits."""
 NOT_ASKED_FOR: Final = "no options-only classifier was given"
 
 
@@ -211,6 +213,34 @@ def compare(a: EvalResult, b: EvalResult) -> dict[str, stats.PairedDifference]:
         name: stats.paired_difference([before[k] for k in keys], [after[k] for k in keys])
         for name, keys in parts.items()
     }
+
+
+def compare_harder(
+    pairs: Sequence[tuple[EvalResult, EvalResult]],
+) -> stats.PairedDifference | None:
+    """How much better the second of each pair is on problems of two steps or more, all together.
+
+    Args:
+        pairs: results of two checkpoints, one pair for each split.
+
+    Returns:
+        None where no question says that it has two steps or more.
+    """
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    for a, b in pairs:
+        before |= question_means([row for row in a.predictions if _num_steps(row) > 1])
+        after |= question_means([row for row in b.predictions if _num_steps(row) > 1])
+    keys = [key for key in before if key in after]
+    if not keys:
+        return None
+    return stats.paired_difference([before[k] for k in keys], [after[k] for k in keys])
+
+
+def _num_steps(row: Prediction) -> int:
+    """The calculator calls of the gold rationale, where the question says how many; else 0."""
+    found = row.attributes.get("num_steps", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _chance(questions: Questions) -> float:

@@ -14,7 +14,8 @@ from aquachat.errors import ConfigError, MissingFileError
 from aquachat.eval.chat import EvalResult, compare, evaluate_task
 from aquachat.eval.options_only import OptionsOnly
 from aquachat.eval.predictions import write_predictions
-from aquachat.eval.stats import holm
+from aquachat.eval.results import HARDER, compare_harder
+from aquachat.eval.stats import PairedDifference, holm
 from aquachat.files import write_json
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.pipeline.baselines import OptionsOnlyBaselines
@@ -200,23 +201,39 @@ def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
 
 
 def compared(pairs: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
-    """The entries of `comparisons` that these pairs make, each for all questions and each tier."""
-    found = []
+    """The entries of `comparisons` that these pairs make, each for all questions and each tier.
+
+    A task of several splits also gets one for its harder problems, all splits together.
+    """
+    found = [
+        _comparison(a, b, a.split, name, difference)
+        for a, b in pairs
+        for name, difference in compare(a.result, b.result).items()
+    ]
+    groups: dict[tuple[str, ...], list[tuple[Scored, Scored]]] = {}
     for a, b in pairs:
-        for name, difference in compare(a.result, b.result).items():
-            found.append(
-                {
-                    "task": a.task,
-                    "split": a.split,
-                    "protocol": a.result.protocol,
-                    "tier": name,
-                    "a": a.checkpoint,
-                    "b": b.checkpoint,
-                    **difference.to_json(),
-                }
-            )
+        key = (a.task, a.result.protocol, a.checkpoint, b.checkpoint)
+        groups.setdefault(key, []).append((a, b))
+    for group in groups.values():
+        pooled = compare_harder([(a.result, b.result) for a, b in group])
+        if len(group) > 1 and pooled is not None:
+            found.append(_comparison(*group[0], "all splits", HARDER, pooled))
     adjusted = holm([entry["p_value"] for entry in found])
     return [{**entry, "p_value_holm": p} for entry, p in zip(found, adjusted, strict=True)]
+
+
+def _comparison(
+    a: Scored, b: Scored, split: str, tier: str, difference: PairedDifference
+) -> dict[str, Any]:
+    return {
+        "task": a.task,
+        "split": split,
+        "protocol": a.result.protocol,
+        "tier": tier,
+        "a": a.checkpoint,
+        "b": b.checkpoint,
+        **difference.to_json(),
+    }
 
 
 def keep_comparisons(folder: Path, run: str, found: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import torch
 from aquachat.errors import ConfigError
 from aquachat.eval.chat import EvalResult, compare, evaluate_task
 from aquachat.eval.predictions import read_predictions, write_predictions
-from aquachat.eval.results import recompute
+from aquachat.eval.results import compare_harder, question_means, recompute
 from aquachat.eval.stats import wilson_interval
 from aquachat.infer.types import SamplingParams
 from aquachat.tasks.choice_task import ChoiceTask
@@ -246,6 +246,29 @@ def test_comparison_pairs_questions_and_tiers() -> None:
     assert found["all"].num_questions == 60
     assert found["all"].ci95[0] > 0
     assert found["all"].p_value < 0.01
+
+
+def test_harder_problems_of_all_splits_are_compared_together() -> None:
+    first, second = make_task(60, seed=1), make_task(40, seed=2)
+    second.items = tuple(replace(item, id=f"other/{item.id}") for item in second.items)
+    rng = random.Random(3)
+    pairs = []
+    for task in (first, second):
+        weak = AnsweringEngine(task, lambda gold: rng.choice([gold, "A", "B"]))
+        strong = AnsweringEngine(task, lambda gold: rng.choice([gold, gold, gold, "A"]))
+        pairs.append(tuple(evaluate_task(engine, RENDERER, task) for engine in (weak, strong)))
+    found = compare_harder(pairs)
+    assert found is not None
+    assert found.num_questions == 45 + 30
+    gains = [
+        mean - question_means(a.predictions)[key]
+        for a, b in pairs
+        for key, mean in question_means(
+            [row for row in b.predictions if row.attributes["num_steps"] != 1]
+        ).items()
+    ]
+    assert found.difference == pytest.approx(sum(gains) / len(gains))
+    assert compare_harder([]) is None
 
 
 def test_a_prompt_that_fills_the_context_counts_as_wrong() -> None:
