@@ -79,13 +79,19 @@ def preset_layers(name: str, *, with_data: bool = False) -> list[tuple[str, Laye
         raise ConfigError(
             f"there is no preset `{name}`", hint=_closest(name, preset_names(), "presets")
         )
-    folder = resources.files("aquachat.config") / "presets"
-    layers: list[tuple[str, Layer]] = []
-    for suffix in ("", ".data") if with_data else ("",):
-        file = folder / f"{name}{suffix}.toml"
-        if file.is_file():
-            layers.append((f"preset {name}{suffix}", tomllib.loads(file.read_text("utf-8"))))
-    return layers
+    own = _preset_file(name)
+    assert own is not None
+    shared = own.pop("extends", None)
+    files = [(f"preset {name}", _preset_file(shared) if shared else None), (f"preset {name}", own)]
+    if with_data:
+        files += [(f"preset {name}.data", _preset_file(f"{n}.data")) for n in (shared, name) if n]
+    return [(origin, layer) for origin, layer in files if layer is not None]
+
+
+def _preset_file(name: str) -> dict[str, Any] | None:
+    """A file among the presets; None where there is none."""
+    file = resources.files("aquachat.config") / "presets" / f"{name}.toml"
+    return tomllib.loads(file.read_text("utf-8")) if file.is_file() else None
 
 
 def file_layer(path: Path) -> tuple[str, Layer]:

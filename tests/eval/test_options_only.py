@@ -122,7 +122,7 @@ def test_reasons_for_no_baseline(tmp_path: Path) -> None:
     found = baselines(tmp_path)
     items = make_task(3).items
     assert "train split of AQUA is not in" in str(found.of(ChoiceTask("AQUA", "test", items)))
-    assert "no split `train`" in str(found.of(ChoiceTask("MMLU", "test", items)))
+    assert "MMLU is not prepared" in str(found.of(ChoiceTask("MMLU", "test", items)))
     assert "no training split" in str(found.of(ChoiceTask("rows", "rows", items)))
     assert "training split itself" in str(found.of(ChoiceTask("AQUA", "train", items)))
     assert "options_only_rows" in str(baselines(tmp_path, 0).of(synthetic_task("train", count=2)))

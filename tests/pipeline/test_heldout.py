@@ -10,7 +10,7 @@ import pytest
 from aquachat.config.recipes import SftRecipe
 from aquachat.data.prepare import prepare_dataset
 from aquachat.errors import ConfigError, MissingFileError
-from aquachat.pipeline.mixtures import DataFolders, conversation_dataset
+from aquachat.pipeline.mixtures import DataFolders, PartRequest, part_source
 from tests.data.hygiene.questions import generated_questions
 
 
@@ -36,7 +36,7 @@ def test_training_reads_every_row_but_those_held_out(folders: DataFolders) -> No
     assert folders.task("aqua-heldout")[0].id == "aqua/heldout/1"
     assert not held_out & asked(folders, "AQUA", "train")
     recipe = SftRecipe(mixture={"aqua": 1.0})
-    dataset = conversation_dataset("aqua", recipe, "sft", 0, folders)
+    dataset = part_source("aqua").build(PartRequest("aqua", recipe, "sft", 0, folders))
     prompts = [dataset.get(index, epoch=0).messages[0].text for index in range(len(dataset))]
     assert len(prompts) == 40
     assert not any(prompt.startswith(question) for prompt in prompts for question in held_out)
