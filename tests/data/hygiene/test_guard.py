@@ -64,16 +64,20 @@ def test_the_template_with_other_numbers_is_another_question(guard: EvaluationGu
     assert found.reason == SHARED_WORDS
 
 
-def test_the_closest_question_is_named(guard: EvaluationGuard) -> None:
+@pytest.mark.parametrize("closest", [1, 2])
+def test_the_closest_question_is_named(closest: int) -> None:
+    bought = "A man buys 12 pens and 5 big red books for 30 rupees"
     other = EvaluationGuard()
-    other.add("a/test", 1, "A man buys 12 pens and 5 big red books for 30 rupees at the fair")
-    other.add("a/test", 2, "A man buys 12 pens and 5 big red books for 30 rupees in the old town")
-    (found,) = other.check(
-        [row("A man buys 12 pens and 5 big red books for 30 rupees in the town")]
-    )
-    assert found is not None
-    assert (found.reason, found.question.row) == (NEAR_QUESTION, 2)
-    assert found.to_json()["jaccard"] > 0.8
+    other.add("a/test", 3 - closest, f"{bought} at the fair")
+    other.add("a/test", closest, f"{bought} in the old town")
+    reverse = EvaluationGuard()
+    reverse.add("a/test", closest, f"{bought} in the old town")
+    reverse.add("a/test", 3 - closest, f"{bought} at the fair")
+    for guard in (other, reverse):
+        (found,) = guard.check([row(f"{bought} in the town")])
+        assert found is not None
+        assert (found.reason, found.question.row) == (NEAR_QUESTION, closest)
+        assert found.to_json()["jaccard"] > 0.8
 
 
 def test_an_empty_guard_finds_nothing() -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aquachat.data.hygiene import ngrams
 from aquachat.data.hygiene.ngrams import MIN_QUESTION_WORDS, NGRAM_WORDS, NgramIndex
 
 vocabulary = [f"{a}{b}" for a in "abcd" for b in "xyz"]
@@ -68,6 +70,13 @@ def test_a_short_question_is_found_as_a_whole() -> None:
     assert index.search([f"so {SHORT} we ask"])[0].question == 0
     assert index.search([SHORT.rsplit(" ", 1)[0]]) == []
     assert NgramIndex(["what is 15 % of 30"]).search(["what is 15 % of 30 is easy"]) == []
+
+
+def test_equal_hashes_of_different_words_are_no_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "mixed", lambda hashes: hashes % np.uint64(3))
+    index = NgramIndex([LONG, SHORT])
+    other = "so many words that nobody asked for stand here in a row of no use at all today"
+    assert index.search([other, f"{other} {other}"]) == []
 
 
 def test_a_run_does_not_go_on_into_the_next_text() -> None:
