@@ -59,6 +59,16 @@ def _write_parquet(path: Path, num_bytes: int) -> None:
     pq.write_table(table, path, row_group_size=len(texts), use_dictionary=False)
 
 
+def own_peak_kilobytes() -> int:
+    """Our peak; `ru_maxrss` would begin with what the process that started us has."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1])
+
+
 def main() -> None:
     """Make the file, then tokenize it in a fresh copy of this program, and print a JSON object."""
     kind, megabytes, folder, workers = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
@@ -69,7 +79,7 @@ def main() -> None:
     tokenizer = Tokenizer(tokens=(*(bytes([byte]) for byte in range(256)), *MERGES))
     documents = (text for text in read_documents(path) if text is not None)
     report = write_corpus(folder / "corpus", {"a": documents}, tokenizer, num_workers=int(workers))
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own = own_peak_kilobytes()
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     count = report.sources["a"]
     print(
