@@ -83,5 +83,9 @@ def _written(
             file.write(pool[row])
             tally.add(reads[row])
             num_rows += 1
-    changes: dict[str, Any] = {"rows": num_rows, "sha256": sha256_of(path)}
+    changes: dict[str, Any] = {
+        "rows": num_rows,
+        "sha256": sha256_of(path),
+        "num_bytes": path.stat().st_size,
+    }
     return replace(report, counts={**report.counts, **tally.counts()}, **changes)

@@ -60,15 +60,13 @@ def _write_parquet(path: Path, num_bytes: int) -> None:
 
 
 def own_peak_kilobytes() -> int:
-    """The peak since this program was loaded.
-
-    `ru_maxrss` also holds the peak of the process that it was forked from: that of all tests.
-    """
-    status = Path("/proc/self/status")
-    if not status.exists():
+    """Our peak; `ru_maxrss` would begin with what the process that started us has."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines["VmHWM"].split()[0])
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1])
 
 
 def main() -> None:

@@ -222,6 +222,9 @@ def test_a_fifth_of_a_small_pool_is_held_out_by_question(tmp_path: Path) -> None
     assert report.splits["train"].counts["moved"] == {"heldout": 16}
     assert report.splits["heldout"].counts["pool"]["rows"] == 80
     assert report.splits["heldout"].counts["letter"] == {"B": 8, "C": 8}
+    for split in ("train", "heldout"):
+        size = (tmp_path / "out" / f"{split}.jsonl").stat().st_size
+        assert report.splits[split].num_bytes == size
     # `max_train` limits what is left, and leaves the slice alone.
     prepare_dataset("aqua", source=tmp_path / "raw", output_dir=tmp_path / "few", max_train=10)
     assert questions_of(tmp_path / "few" / "train.jsonl") == train[:10]

@@ -36,6 +36,7 @@ from aquachat.data.hygiene.tallies import SHOWN_CHARS, ChoiceTally, LengthTally,
 from aquachat.data.manifest import PrepareReport, SplitReport, read_manifest
 from aquachat.data.text_documents import read_documents
 from aquachat.errors import MissingFileError
+from aquachat.text.long_text import Continued
 
 BATCH_CHARS: Final = 2_000_000
 """Training text that is searched together."""
@@ -114,10 +115,13 @@ class _Scan:
 
     def read(self) -> _Scan:
         """Read the whole split."""
+        last = 0
         for line, read in self._rows():
-            self._num_rows += 1
-            if self._progress is not None and self._num_rows % PROGRESS_ROWS == 0:
-                self._progress(self._name, self._num_rows)
+            if line != last:
+                self._num_rows += 1
+                last = line
+                if self._progress is not None and self._num_rows % PROGRESS_ROWS == 0:
+                    self._progress(self._name, self._num_rows)
             self._take(line, read)
         self._search()
         if self._progress is not None:
@@ -153,15 +157,21 @@ class _Scan:
             yield Leak(self._name, evaluation, dict(reasons.most_common()), tuple(examples))
 
     def _rows(self) -> Iterator[tuple[int, PreparedRow]]:
-        """The rows with their lines; documents count over all files of the split."""
+        """The rows with their lines; documents count over all files of the split.
+
+        A long document comes in parts, all with its number.
+        """
         if self._split.file is None:
             documents = (
                 document
                 for source in self._split.sources
                 for document in read_documents(Path(source.file))
             )
-            for number, document in enumerate(documents, start=1):
+            number, is_new = 0, True
+            for document in documents:
+                number += is_new
                 yield number, PreparedRow({"text": document} if document is not None else None)
+                is_new = not isinstance(document, Continued)
             return
         read_row = reader_of(self._manifest.dataset) or PreparedRow
         row: NumberedRow

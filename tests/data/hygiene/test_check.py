@@ -11,6 +11,7 @@ from aquachat.data.hygiene.check import check_dataset
 from aquachat.data.hygiene.report import HygieneReport
 from aquachat.data.prepare import HygienePolicy, prepare_dataset, prepare_synthetic, prepare_text
 from aquachat.errors import DataError, MissingFileError
+from aquachat.text.long_text import PART_CHARS
 from tests.data.hygiene.questions import REAL_LIKE, edited, generated_questions, restyled
 
 
@@ -128,6 +129,20 @@ def test_documents_are_searched_as_a_stream(tmp_path: Path) -> None:
     (leak,) = report.leaks
     assert (leak.evaluation, leak.rows, leak.examples[0]["row"]) == ("aqua/validation", 1, 2)
     assert leak.examples[0]["evaluation"]["row"] == 3
+
+
+def test_a_document_in_parts_is_one_document(tmp_path: Path) -> None:
+    prepared(tmp_path, "aqua", validation=[row(REAL_LIKE[2])])
+    source = tmp_path / "text"
+    source.mkdir()
+    long = "A short word after another. " * (2 * PART_CHARS // 28)
+    (source / "a.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in (long, f"We read: {REAL_LIKE[2]}"))
+    )
+    prepare_text(source, tmp_path / "data" / "text")
+    report = check(tmp_path, "text")
+    assert report.splits["train"].rows == 2
+    assert [example["row"] for leak in report.leaks for example in leak.examples] == [2]
 
 
 def test_conversations_are_searched_whole(tmp_path: Path) -> None:
