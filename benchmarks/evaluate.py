@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -142,7 +143,11 @@ def throughput_table(document: Mapping[str, Any]) -> list[str]:
         "Repeats alternate."
     )
     header = ["protocol", "peer", "ours, examples/s", "peer, examples/s", "ratio [min, max]"]
-    return [setting_line, "", *table([*header, "same answers", "repeats"], rows)]
+    return [
+        *wrap(setting_line, 118, break_on_hyphens=False),
+        "",
+        *table([*header, "same answers", "repeats"], rows),
+    ]
 
 
 @dataclass(frozen=True)
