@@ -70,3 +70,7 @@ class LeftRunningError(AquachatError, RuntimeError):
     """A machine may still be running and billing, and a person must look."""
 
     instance_id: str | None = None
+
+
+class LedgerError(AquachatError, RuntimeError):
+    """A machine could not be written down, and was ended for that reason."""

@@ -95,8 +95,8 @@ class Job:
     orders: Mapping[str, Order] = field(default_factory=dict)
     machines: Mapping[str, Machine] = field(default_factory=dict)
     """By instance id."""
-    has_started: bool = False
-    """Training goes on without a launcher."""
+    started_on: str = ""
+    """The machine on which training goes on without a launcher; empty before that."""
     is_finished: bool = False
 
     @property
@@ -155,14 +155,13 @@ def _apply(job: Job, record: Record) -> Job:
             order = job.orders.get(record.order) or _order(record)
             return _with_order(job, replace(order, state=OrderState(str(record.event))))
         case Event.CREATED | Event.ADOPTED:
-            order = job.orders.get(record.order)
-            if order is not None:
-                job = _with_order(job, replace(order, state=OrderState.FILLED))
+            if (filled := job.orders.get(record.order)) is not None:
+                job = _with_order(job, replace(filled, state=OrderState.FILLED))
             return _with_machine(job, _machine(job, record))
         case Event.LIMITS:
             return _with_limits(job, record)
         case Event.STARTED:
-            return replace(job, has_started=True)
+            return replace(job, started_on=record.instance_id)
         case Event.FINISHED:
             return replace(job, is_finished=True)
     machine = job.machines.get(record.instance_id) or _machine(job, record)

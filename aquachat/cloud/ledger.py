@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -136,15 +136,7 @@ class Ledger:
         lock = self.path.with_name("ledger.lock")
         with locked(lock, clock=self._clock, wait_s=LOCK_WAIT_S, holder="another aquachat"):
             self._write(json_line(cleaned))
-        return Record(
-            record.event,
-            record.job,
-            record.provider,
-            record.order,
-            record.instance_id,
-            record.details,
-            row["time_s"],
-        )
+        return replace(record, time_s=row["time_s"])
 
     def read(self) -> Contents:
         """Everything in the ledger; nothing is changed, and a missing file is an empty ledger."""
@@ -224,9 +216,9 @@ def _parse(line: bytes) -> Record | None:
         row = json.loads(line)
         event = Event(row["event"])
         details = {key: row[key] for key in DETAILS if key in row}
-        texts = [row.get(key, "") for key in ("job", "provider", "order", "instance_id")]
-        if not all(isinstance(text, str) for text in texts):
+        texts = {key: row.get(key, "") for key in ("job", "provider", "order", "instance_id")}
+        if not all(isinstance(text, str) for text in texts.values()):
             return None
-        return Record(event, *texts, details=details, time_s=float(row["time_s"]))
+        return Record(event, **texts, details=details, time_s=float(row["time_s"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
