@@ -95,6 +95,7 @@ class JsonClient:
         rng: random.Random,
         redactor: Redactor,
         parse_error: ErrorParser,
+        keys_page: str,
         transport: Transport = exchange,
         timeouts: Timeouts | None = None,
     ) -> None:
@@ -112,6 +113,7 @@ class JsonClient:
         self._rng = rng
         self._redactor = redactor
         self._parse_error = parse_error
+        self._keys_page = keys_page
         self._transport = transport
         self._timeouts = timeouts or Timeouts()
 
@@ -219,7 +221,7 @@ class JsonClient:
         )
 
     def _refused(self, problem: Problem, answer: WireAnswer) -> CloudError:
-        hint: str | None = problem.suggestion or None
+        hint = problem.suggestion.rstrip(".") or f"look at the account at {self._keys_page}"
         text = f"{self._service} refused: {self._describe(problem)}"
         kind: type[RefusedError] = RefusedError
         if 300 <= problem.status < 400:
@@ -229,6 +231,7 @@ class JsonClient:
         elif problem.status == 401:
             kind = AuthError
             text = f"{self._service} does not accept the key: {self._describe(problem)}"
+            hint = f"make a new key at {self._keys_page} and put it into `.env`"
         elif problem.status == 403:
             kind = AuthError
         elif problem.status == 404:

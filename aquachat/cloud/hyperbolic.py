@@ -199,6 +199,7 @@ def client_of(around: Surroundings, default_url: str) -> JsonClient:
         rng=around.rng,
         redactor=Redactor([key], around.environ),
         parse_error=parse_error,
+        keys_page=KEYS_PAGE,
         transport=around.transport,
         timeouts=Timeouts(around.read_timeout_s, around.write_timeout_s),
     )

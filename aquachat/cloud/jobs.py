@@ -97,7 +97,6 @@ class Job:
     """By instance id."""
     started_on: str = ""
     """The machine on which training goes on without a launcher; empty before that."""
-    is_finished: bool = False
 
     @property
     def live(self) -> list[Machine]:
@@ -148,9 +147,7 @@ def jobs_of(records: Iterable[Record]) -> dict[str, Job]:
 def _apply(job: Job, record: Record) -> Job:
     match record.event:
         case Event.INTENT:
-            return _with_order(
-                _with_limits(replace(job, is_finished=False), record), _order(record)
-            )
+            return _with_order(_with_limits(job, record), _order(record))
         case Event.REFUSED | Event.UNKNOWN | Event.ABSENT:
             order = job.orders.get(record.order) or _order(record)
             return _with_order(job, replace(order, state=OrderState(str(record.event))))
@@ -162,8 +159,6 @@ def _apply(job: Job, record: Record) -> Job:
             return _with_limits(job, record)
         case Event.STARTED:
             return replace(job, started_on=record.instance_id)
-        case Event.FINISHED:
-            return replace(job, is_finished=True)
     machine = job.machines.get(record.instance_id) or _machine(job, record)
     match record.event:
         case Event.STATUS:

@@ -82,6 +82,7 @@ class LambdaLabs:
             rng=around.rng,
             redactor=Redactor([key], around.environ),
             parse_error=_parse_error,
+            keys_page=KEYS_PAGE,
             transport=around.transport,
             timeouts=Timeouts(around.read_timeout_s, around.write_timeout_s),
         )

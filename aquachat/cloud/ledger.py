@@ -53,8 +53,6 @@ class Event(StrEnum):
     """Its end was confirmed by reading."""
     LEFT = "left"
     """Its end could not be confirmed: a person must look."""
-    FINISHED = "finished"
-    """Nothing more will be ordered for the job."""
 
 
 DETAILS: Final = frozenset(
