@@ -45,16 +45,16 @@ def terminate_and_confirm(
     Raises:
         LeftRunningError: that could not be confirmed; the ledger remembers it.
     """
-    session.note(_record(session, machine, Event.TERMINATING, reason=reason))
+    interrupted_by: BaseException | None = None
     try:
+        session.note(_record(session, machine, Event.TERMINATING, reason=reason))
         confirmed_by = _end(session, machine, budget_s)
     except LeftRunningError as error:
         session.note(_record(session, machine, Event.LEFT, reason=error.message))
         raise
-    except BaseException:
-        session.say(f"stopped while ending a machine: {left_running(session, machine, '').message}")
-        session.say(f"run `{stop_command(machine)}`")
-        raise
+    except BaseException as error:  # Ctrl-C: a machine that is being ended is ended first
+        interrupted_by = error
+        confirmed_by = _end_despite(session, machine, budget_s)
     cost = machine.use.cost_usd(session.clock.time())
     session.note(
         _record(
@@ -66,6 +66,8 @@ def terminate_and_confirm(
             cost_usd=None if cost is None else str(cost),
         )
     )
+    if interrupted_by is not None:
+        raise interrupted_by
     return Ended(machine, confirmed_by, cost, reason)
 
 
@@ -152,6 +154,21 @@ def _end(session: CloudSession, machine: Machine, budget_s: float) -> str:
         if session.clock.time() >= give_up_s:
             raise left_running(session, machine, problem)
         session.clock.sleep(POLL_S * session.rng.uniform(0.8, 1.2))
+
+
+def _end_despite(session: CloudSession, machine: Machine, budget_s: float) -> str:
+    session.say(
+        f"interrupted while ending machine `{machine.instance_id}`, which goes on; "
+        f"interrupt again to leave it to `{stop_command(machine)}`"
+    )
+    try:
+        return _end(session, machine, budget_s)
+    except LeftRunningError as error:
+        session.note(_record(session, machine, Event.LEFT, reason=error.message))
+        raise
+    except BaseException:
+        session.say(left_running(session, machine, "ending it was interrupted").message)
+        raise
 
 
 def _ask_to_end(session: CloudSession, machine: Machine) -> str:

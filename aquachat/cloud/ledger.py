@@ -19,6 +19,7 @@ from typing import Any, Final
 from aquachat.cloud.clock import Clock
 from aquachat.cloud.locking import locked
 from aquachat.cloud.redaction import Redactor
+from aquachat.errors import DataError
 from aquachat.files import json_line, sync_directory, writing
 
 VERSION: Final = 1
@@ -137,11 +138,19 @@ class Ledger:
         return replace(record, time_s=row["time_s"])
 
     def read(self) -> Contents:
-        """Everything in the ledger; nothing is changed, and a missing file is an empty ledger."""
+        """Everything in the ledger; nothing is changed, and a missing file is an empty ledger.
+
+        Raises:
+            DataError: it is there and cannot be read, which must not look like an empty one.
+        """
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return Contents(())
+        except OSError as error:
+            raise DataError(
+                f"cannot read `{self.path}`: {error.strerror}", hint="check its permissions"
+            ) from error
         *lines, tail = content.split(b"\n")
         records = []
         num_damaged = 0

@@ -107,6 +107,7 @@ class FakeCloud:
         self.machines: dict[str, FakeMachine] = {}
         self.exchanges: list[Exchange] = []
         self.violations: list[str] = []
+        self.num_handled = 0
         self.faults: dict[str, deque[Fault]] = {}
         # knobs
         self.boot_s = 240.0
@@ -117,10 +118,12 @@ class FakeCloud:
         self.full_regions: set[str] = set()
         self.num_stale_lists = 0
         self.num_ignored_terminates = 0
+        self.unendable: set[str] = set()
         self.status_of_next: deque[str | None] = deque()
         self.is_never_active = False
         self.has_unknown_fields = False
         self.accepted_key = KEY
+        self.url_elsewhere = ""
         self._server = _Server(self)
 
     # the meter
@@ -195,6 +198,7 @@ class FakeCloud:
                     fault is not None,
                 )
             )
+            self.num_handled += 1
             return reply
 
     def _reply(
@@ -278,6 +282,8 @@ class FakeCloud:
         self.machines[machine_id] = FakeMachine(machine_id, name, 100, now_s, body, is_ours=False)
 
     def end(self, machine: FakeMachine) -> None:
+        if machine.id in self.unendable:
+            return
         if self.num_ignored_terminates > 0:
             self.num_ignored_terminates -= 1
         elif machine.ended_s is None:
@@ -296,6 +302,8 @@ class FakeCloud:
 
     @property
     def url(self) -> str:
+        if self.url_elsewhere:
+            return self.url_elsewhere
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def start(self) -> None:
