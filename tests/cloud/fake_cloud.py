@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import struct
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -124,7 +126,7 @@ class FakeCloud:
         self.has_unknown_fields = False
         self.accepted_key = KEY
         self.url_elsewhere = ""
-        self._server = _Server(self)
+        self.account = f"/account-{next(_ACCOUNTS)}"
 
     # the meter
 
@@ -300,18 +302,30 @@ class FakeCloud:
 
     # the server
 
+    prefix = ""
+
     @property
     def url(self) -> str:
         if self.url_elsewhere:
             return self.url_elsewhere
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{_server().server_address[1]}{self.account}{self.prefix}"
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        _server().clouds[self.account] = self
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        del _server().clouds[self.account]
+
+
+_ACCOUNTS = itertools.count(1)
+
+
+@cache
+def _server() -> _Server:
+    """One server for all fakes of a process: starting and stopping one takes longer than a test."""
+    server = _Server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 class _Server(ThreadingHTTPServer):
@@ -319,9 +333,9 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, cloud: FakeCloud) -> None:
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.cloud = cloud
+        self.clouds: dict[str, FakeCloud] = {}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -339,7 +353,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        reply = self.server.cloud.handle(self.command, self.path, dict(self.headers), body)
+        account, slash, local = self.path[1:].partition("/")
+        cloud = self.server.clouds["/" + account]
+        reply = cloud.handle(self.command, slash + local, dict(self.headers), body)
         self.close_connection = True
         if reply.ending in (Fault.DROP, Fault.DROP_AFTER):
             reset = struct.pack("ii", 1, 0)

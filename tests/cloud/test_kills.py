@@ -48,7 +48,9 @@ def _check_that_nothing_is_left(world: World) -> None:
         assert reported >= billed, "the cost until then is reported"
 
 
-@pytest.mark.parametrize("fault", [None, Fault.ERROR_AFTER])
+@pytest.mark.parametrize(
+    "fault", [None, pytest.param(Fault.ERROR_AFTER, marks=pytest.mark.long)], ids=str
+)
 @pytest.mark.parametrize("kind", PROVIDERS)
 def test_a_death_at_any_step_is_cleaned_up(kind: str, fault: Fault | None, tmp_path: Path) -> None:
     life = Life()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aquachat.cloud.access import Surroundings
 from aquachat.cloud.base import GpuRequest
@@ -27,6 +26,7 @@ from tests.cloud.fake_cloud import HOST_KEY, JUPYTER_TOKEN, KEY, FakeClock, Fake
 from tests.cloud.fake_hyperbolic import FakeHyperbolic
 from tests.cloud.fake_lambda import FakeLambda
 
+ORDERS = ("/launch", "/virtual-machine-rentals")
 PROVIDERS = ("lambda", "hyperbolic")
 USER_DATA = (
     "#cloud-config\nssh_keys:\n  ed25519_private: |\n"
@@ -87,7 +87,7 @@ class World:
 
     def _recording(self, transport: Transport) -> Transport:
         def send(request: WireRequest) -> WireAnswer:
-            is_order = self.cloud.route(request.method, urlsplit(request.url).path) == "launch"
+            is_order = request.method == "POST" and request.url.endswith(ORDERS)
             self.sent.append((self.clock.time(), is_order))
             num_handled = self.cloud.num_handled
             try:
