@@ -76,7 +76,7 @@ SCENARIOS = [
     _set("stale lists", num_stale_lists=5),
     _set("200 to terminate, still active", num_ignored_terminates=3),
     _set("terminate is never obeyed", num_ignored_terminates=FOR_EVER),
-    _set("the address is late", ip_late_s=300.0),
+    _set("the address is late", ip_late_s=60.0),
     _set("never active", is_never_active=True),
     _set("unknown fields", has_unknown_fields=True),
     _statuses("unhealthy"),
@@ -111,7 +111,7 @@ def _check(world: World, scenario: Scenario) -> None:
     scenario.break_it(cloud)
     problem: AquachatError | None = None
     try:
-        launch_ready(session, plan)
+        launch_ready(session, plan, boot_s=330.0)
         assert len(cloud.running()) == 1
         end_live(session, plan.job, reason="training ended")
     except AquachatError as error:

@@ -72,6 +72,18 @@ def test_a_death_at_any_step_is_cleaned_up(kind: str, fault: Fault | None, tmp_p
 
 
 @pytest.mark.parametrize("kind", PROVIDERS)
+def test_reap_waits_for_the_order_of_a_launcher_that_just_died(kind: str, tmp_path: Path) -> None:
+    with world_of(kind, tmp_path) as world:
+        world.cloud.slow_create_s = 40.0
+        with pytest.raises(Killed):
+            _live_and_die(world, Life(9))
+        assert world.cloud.num_made == 1
+        assert world.cloud.running() == [], "it takes effect only in a moment"
+        assert len(reap(world.session()).ended) == 1
+        assert world.cloud.running() == []
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
 def test_ctrl_c_at_any_step_leaves_nothing_running(kind: str, tmp_path: Path) -> None:
     at = 0
     while True:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,6 @@ from tests.cloud.world import World
 
 
 def _orders(world: World) -> list[dict[str, Any]]:
-    import json
-
     return [json.loads(e.request) for e in world.cloud.exchanges if e.route == "launch"]
 
 
@@ -72,6 +72,48 @@ def test_the_intent_is_synced_before_the_request_goes_out(world: World) -> None:
     assert '"event": "intent"' in when_ordered[0]
     assert plan.job in when_ordered[0]
     assert '"event": "created"' in synced[0]
+
+
+def test_the_ledger_tells_the_whole_story(world: World) -> None:
+    session = world.session()
+    plan = world.plan()
+    launch_ready(session, plan)
+    end_live(session, plan.job, reason="training ended")
+    events = [str(record.event) for record in session.ledger.read().records]
+    assert events == ["intent", "created", "status", "status", "terminating", "terminated"]
+    assert session.job(plan.job).live == []
+
+
+def test_a_stale_list_is_no_proof_that_a_machine_is_gone(world: World) -> None:
+    session = world.session()
+    plan = world.plan()
+    launch_ready(session, plan)
+    world.cloud.num_stale_lists = 3
+    world.cloud.num_ignored_terminates = 1
+    (ended,) = end_live(session, plan.job, reason="training ended")
+    assert world.cloud.running() == []
+    assert ended.confirmed_by in ("terminating", "terminated")
+
+
+def test_a_machine_that_vanished_counts_as_gone_after_a_minute(world: World) -> None:
+    session = world.session()
+    plan = world.plan()
+    machine = launch_ready(session, plan).machine
+    world.cloud.machines.pop(machine.instance_id)
+    start_s = world.clock.time()
+    (ended,) = end_live(session, plan.job, reason="training ended")
+    assert ended.confirmed_by == "absent"
+    assert 60.0 <= world.clock.time() - start_s <= 90.0
+
+
+def test_a_list_that_fails_is_no_proof_that_a_machine_is_gone(lambda_world: World) -> None:
+    session = lambda_world.session()
+    plan = lambda_world.plan()
+    machine = launch_ready(session, plan).machine
+    lambda_world.cloud.machines.pop(machine.instance_id)
+    lambda_world.cloud.inject("list", *[Fault.SERVER_ERROR] * 500)
+    with pytest.raises(LeftRunningError):
+        end_live(session, plan.job, reason="training ended")
 
 
 def test_without_a_ledger_nothing_is_ordered(world: World) -> None:
@@ -127,9 +169,14 @@ def test_a_pinned_region_is_tried_even_where_the_list_says_no(lambda_world: Worl
 
 def test_no_capacity_is_said_with_exit_code_75(world: World) -> None:
     world.cloud.full_regions = {"us-west-1", "us-east-1", "ca-east-1"}
+    session = world.session()
+    plan = world.plan(want=GpuRequest(gpus=("h100",), regions=("us-east-1",)))
     with pytest.raises(NoCapacityError) as caught:
-        launch(world.session(), world.plan())
+        launch(session, plan)
     assert caught.value.exit_code == 75
+    orders = session.job(plan.job).orders.values()
+    assert orders, "a pinned region is tried"
+    assert {order.state for order in orders} == {OrderState.REFUSED}
     assert "--wait-for-capacity" in str(caught.value.hint)
 
 
@@ -314,11 +361,8 @@ def test_limits_hold_over_all_machines_of_a_job(world: World) -> None:
 
 
 def test_an_order_without_a_price_is_refused_under_a_cost_limit(hyperbolic_world: World) -> None:
-    from tests.cloud import fake_hyperbolic
-
     session = hyperbolic_world.session()
     offers = session.provider.offers
-    from dataclasses import replace
 
     def without_price(want: GpuRequest) -> Any:
         return [replace(offer, price_usd_per_hour=None) for offer in offers(want)]
@@ -327,7 +371,6 @@ def test_an_order_without_a_price_is_refused_under_a_cost_limit(hyperbolic_world
     with pytest.raises(ConfigError, match="price of the machine is not known"):
         launch(session, hyperbolic_world.plan(limits=Limits(4.0, Decimal(5))))
     assert _orders(hyperbolic_world) == []
-    assert fake_hyperbolic.OPTIONS
 
 
 def test_a_machine_of_an_earlier_job_is_not_taken_for_ours(world: World, tmp_path: Path) -> None:
