@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from aquachat.cloud.naming import Stamp, stamp_of
+
+MAX_CENTS: Final = 10**9
+"""What is dearer in an hour is no price but a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +212,4 @@ def dollars_from_cents(cents: Any) -> Decimal | None:
         amount = Decimal(str(cents).strip())
     except InvalidOperation:
         return None
-    return amount / 100 if amount.is_finite() and amount >= 0 else None
+    return amount / 100 if amount.is_finite() and 0 <= amount < MAX_CENTS else None

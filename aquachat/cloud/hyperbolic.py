@@ -24,7 +24,7 @@ from aquachat.cloud.base import (
     Offer,
     dollars_from_cents,
 )
-from aquachat.cloud.choosing import check_known, fitting
+from aquachat.cloud.choosing import fitting
 from aquachat.cloud.errors import (
     AmbiguousWriteError,
     NoCapacityError,
@@ -32,7 +32,15 @@ from aquachat.cloud.errors import (
     RefusedError,
 )
 from aquachat.cloud.http import JsonClient, Timeouts
-from aquachat.cloud.payload import as_object, as_objects, item_at, text_at, unreadable, whole_at
+from aquachat.cloud.payload import (
+    as_object,
+    as_objects,
+    item_at,
+    text_at,
+    unreadable,
+    whole_at,
+    word_at,
+)
 from aquachat.cloud.redaction import Redactor
 from aquachat.errors import ConfigError
 
@@ -77,7 +85,9 @@ class Hyperbolic:
         """See `CloudProvider.offers`.
 
         Raises:
-            ConfigError: a supplier, which this API does not name, or an unknown region or type.
+            ConfigError: a supplier, which this API does not name.
+            NoCapacityError: nothing of the named regions or types is listed; options come and go
+                within a minute, so this may be a typing error or bad luck.
         """
         if want.supplier:
             raise ConfigError(
@@ -87,12 +97,8 @@ class Hyperbolic:
             )
         options = as_objects(self._get(OPTIONS), SERVICE, "its rental options")
         offers = merged(offer for option in options if (offer := _offer(option)) is not None)
-        check_known(
-            "instance type", want.instance_types, (o.instance_type for o in offers), SERVICE
-        )
-        if offers:
-            known = {text_at(option, "region") for option in options}
-            check_known("region", want.regions, known, SERVICE)
+        _check_listed("region", want.regions, {offer.regions[0] for offer in offers})
+        _check_listed("type", want.instance_types, {offer.instance_type for offer in offers})
         return fitting(offers, want)
 
     def balance_usd(self) -> Decimal:
@@ -264,6 +270,17 @@ def merged(offers: Any) -> list[Offer]:
     return list(found.values())
 
 
+def _check_listed(kind: str, wanted: Sequence[str], listed: set[str]) -> None:
+    if not wanted or listed.intersection(wanted):
+        return
+    named = ", ".join(f"`{name}`" for name in wanted)
+    there = ", ".join(sorted(listed)) or "nothing at all"
+    raise NoCapacityError(
+        f"Hyperbolic lists no {kind} {named} now",
+        hint=f"it lists {there}; if the name is right, wait with `--wait-for-capacity 2h`",
+    )
+
+
 def _order_error(error: RefusedError, spec: LaunchSpec) -> Exception:
     place = f"`{spec.offer.instance_type}` in `{spec.region}`"
     if type(error) is RefusedError and _CAPACITY_WORDS.search(error.message):
@@ -282,15 +299,15 @@ def _order_error(error: RefusedError, spec: LaunchSpec) -> Exception:
 
 def _offer(option: Mapping[str, Any]) -> Offer | None:
     """None for what cannot be ordered: switched off, bare metal, or without type, size, region."""
-    gpu_type = text_at(option, "gpuType")
-    region = text_at(option, "region")
+    gpu_type = word_at(option, "gpuType")
+    region = word_at(option, "region")
     gpus = whole_at(option, "gpuCount")
     machine = text_at(option, "machineType") or "virtual-machine"
     if option.get("enabled") is False or machine != "virtual-machine":
         return None
     if not gpu_type or not region or not gpus:
         return None
-    form = text_at(option, "gpuFormFactor")
+    form = word_at(option, "gpuFormFactor")
     free = whole_at(option, "totalAvailable")  # missing is unknown, and worth a try
     return Offer(
         provider=Hyperbolic.name,
@@ -314,7 +331,7 @@ def _instance(rental: Mapping[str, Any]) -> Instance:
     rental_id = whole_at(rental, "id")
     if rental_id is None:
         raise unreadable(SERVICE, "the id of a rental")
-    raw_status = text_at(rental, "status")
+    raw_status = word_at(rental, "status")
     gpus = whole_at(rental, "gpuCount")
     login = item_at(rental, "providerData", "sshNetworking", 0)
     public_ip = text_at(rental, "providerData", "nodeNetworking", 0, "publicIp")
@@ -323,12 +340,12 @@ def _instance(rental: Mapping[str, Any]) -> Instance:
         id=str(rental_id),
         status=_STATUS.get(raw_status.lower(), InstanceStatus.UNKNOWN),
         raw_status=raw_status,
-        name=text_at(rental, "label") or text_at(rental, "name"),
+        name=word_at(rental, "label") or word_at(rental, "name"),
         ip=text_at(login, "host") or public_ip or None,
         ssh_user=text_at(login, "user") or "ubuntu",
         ssh_port=whole_at(login, "port") or 22,
-        region=text_at(rental, "region"),
-        instance_type=f"{text_at(rental, 'gpuType')}-x{gpus}" if gpus else "",
+        region=word_at(rental, "region"),
+        instance_type=f"{word_at(rental, 'gpuType')}-x{gpus}" if gpus else "",
         gpus=gpus,
         price_usd_per_hour=dollars_from_cents(item_at(rental, "currentTerm", "costPerHourCents")),
         created_at=epoch_of(text_at(rental, "createdAt") or text_at(rental, "startedAt")),

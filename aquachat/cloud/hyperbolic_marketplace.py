@@ -32,7 +32,7 @@ from aquachat.cloud.hyperbolic import (
     rental_id_of,
 )
 from aquachat.cloud.hyperbolic import moved as moved_error
-from aquachat.cloud.payload import as_objects, item_at, text_at, unreadable, whole_at
+from aquachat.cloud.payload import as_objects, item_at, text_at, unreadable, whole_at, word_at
 from aquachat.errors import ConfigError
 
 Generation = Literal["marketplace-v1", "marketplace-v2"]
@@ -142,17 +142,17 @@ def _node_offer(node: Mapping[str, Any]) -> Offer:
     total = whole_at(node, "gpus_total") or 0
     free = 0 if node.get("reserved") is True else total - (whole_at(node, "gpus_reserved") or 0)
     price = dollars_from_cents(item_at(node, "pricing", "price", "amount"))
-    region = text_at(node, "location", "region")
+    region = word_at(node, "location", "region")
     return Offer(
         provider=Hyperbolic.name,
         instance_type=text_at(node, "id"),
         gpus=max(free, 0),
-        gpu_name=text_at(node, "hardware", "gpus", 0, "model"),
+        gpu_name=word_at(node, "hardware", "gpus", 0, "model"),
         price_usd_per_hour=None if price is None else price * max(free, 0),
         regions=(region,) if region else (),
         available=free > 0,
         vcpus=whole_at(node, "hardware", "cpus", 0, "virtual_cores"),
-        supplier=text_at(node, "supplier_id") or None,
+        supplier=word_at(node, "supplier_id") or None,
     )
 
 
@@ -173,7 +173,7 @@ def _first_instance(row: Mapping[str, Any]) -> Instance:
     instance_id = text_at(row, "id")
     if not instance_id:
         raise unreadable(SERVICE, "the id of an instance")
-    raw_status = text_at(row, "instance", "status")
+    raw_status = word_at(row, "instance", "status")
     gpus = whole_at(row, "instance", "gpu_count")
     price = dollars_from_cents(item_at(row, "instance", "pricing", "price", "amount"))
     made = Instance(
@@ -192,13 +192,13 @@ def _second_instance(row: Mapping[str, Any]) -> Instance:
     rental_id = whole_at(row, "id")
     if rental_id is None:
         raise unreadable(SERVICE, "the id of a rental")
-    raw_status = text_at(row, "status")
+    raw_status = word_at(row, "status")
     made = Instance(
         provider=Hyperbolic.name,
         id=str(rental_id),
         status=_STATUS.get(raw_status.lower(), InstanceStatus.UNKNOWN),
         raw_status=raw_status,
-        name=text_at(row, "meta", "name"),
+        name=word_at(row, "meta", "name"),
         gpus=whole_at(row, "meta", "gpu_count"),
         price_usd_per_hour=dollars_from_cents(row.get("costPerHour")),
         created_at=epoch_of(text_at(row, "createdAt")),

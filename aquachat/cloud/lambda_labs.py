@@ -30,7 +30,15 @@ from aquachat.cloud.errors import (
     RefusedError,
 )
 from aquachat.cloud.http import JsonClient, Timeouts
-from aquachat.cloud.payload import as_object, as_objects, item_at, text_at, unreadable, whole_at
+from aquachat.cloud.payload import (
+    as_object,
+    as_objects,
+    item_at,
+    text_at,
+    unreadable,
+    whole_at,
+    word_at,
+)
 from aquachat.cloud.redaction import Redactor
 from aquachat.errors import ConfigError
 
@@ -229,9 +237,9 @@ def _launch_error(error: RefusedError, spec: LaunchSpec) -> Exception:
 def _offer(name: str, item: Any) -> Offer:
     kind = item_at(item, "instance_type")
     regions = item_at(item, "regions_with_capacity_available")
-    names = [text_at(region, "name") for region in regions] if isinstance(regions, list) else []
+    names = [word_at(region, "name") for region in regions] if isinstance(regions, list) else []
     free = tuple(region for region in names if region)
-    gpu_name = text_at(kind, "gpu_description") or text_at(kind, "description")
+    gpu_name = word_at(kind, "gpu_description") or word_at(kind, "description")
     return Offer(
         provider=LambdaLabs.name,
         instance_type=name,
@@ -252,7 +260,7 @@ def _instance(item: Any) -> Instance:
     instance_id = text_at(item, "id")
     if not instance_id:
         raise unreadable(SERVICE, "the id of an instance")
-    raw_status = text_at(item, "status")
+    raw_status = word_at(item, "status")
     tags = item_at(item, "tags")
     pairs = tags if isinstance(tags, list) else []
     return Instance(
@@ -260,10 +268,10 @@ def _instance(item: Any) -> Instance:
         id=instance_id,
         status=_STATUS.get(raw_status.lower(), InstanceStatus.UNKNOWN),
         raw_status=raw_status,
-        name=text_at(item, "name"),
+        name=word_at(item, "name"),
         ip=text_at(item, "ip") or None,
-        region=text_at(item, "region", "name"),
-        instance_type=text_at(item, "instance_type", "name"),
+        region=word_at(item, "region", "name"),
+        instance_type=word_at(item, "instance_type", "name"),
         gpus=whole_at(item, "instance_type", "specs", "gpus"),
         price_usd_per_hour=dollars_from_cents(
             item_at(item, "instance_type", "price_cents_per_hour")

@@ -29,6 +29,7 @@ from aquachat.cloud.errors import (
     NotSentError,
     RateLimitedError,
     RefusedError,
+    UnreadableError,
 )
 from aquachat.cloud.jobs import Job, Machine
 from aquachat.cloud.ledger import Event, Record
@@ -87,16 +88,21 @@ class _Launch:
         session, plan = self._session, self._plan
         give_up_s = session.clock.time() + plan.wait_for_capacity_s
         while True:
-            offers = session.provider.offers(plan.want)
+            problem: AquachatError | None = None
+            try:
+                offers = session.provider.offers(plan.want)
+            except (NoCapacityError, UnreadableError, NotSentError, RateLimitedError) as error:
+                offers, problem = [], error
             for candidate in candidates(offers, plan.want):
                 machine = self._try(candidate)
                 if machine is not None:
                     return machine
             left_s = give_up_s - session.clock.time()
             if left_s <= 0:
-                raise self._no_capacity()
+                raise problem or self._no_capacity()
             pause_s = min(session.rng.uniform(*CAPACITY_POLL_S), left_s)
-            session.say(f"nothing is free; asking again in {pause_s:.0f} s")
+            reason = problem.message if problem else "nothing is free"
+            session.say(f"{reason}; asking again in {pause_s:.0f} s")
             session.clock.sleep(pause_s)
 
     def _try(self, candidate: Candidate) -> Machine | None:

@@ -7,9 +7,11 @@ itself) is one, because a machine that cannot be read could otherwise be overloo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aquachat.cloud.errors import UnreadableError
+
+MAX_WORD_CHARS: Final = 100
 
 
 def unreadable(service: str, what: str) -> UnreadableError:
@@ -48,6 +50,12 @@ def text_at(value: Any, *path: str | int) -> str:
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         return ""
     return str(found)
+
+
+def word_at(value: Any, *path: str | int) -> str:
+    """The text at a path, fit to be shown: one printable line of at most 100 characters."""
+    text = text_at(value, *path)[:MAX_WORD_CHARS]
+    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def whole_at(value: Any, *path: str | int) -> int | None:

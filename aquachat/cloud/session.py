@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from aquachat.cloud.base import CloudProvider, Instance
 from aquachat.cloud.clock import Clock
@@ -16,6 +17,9 @@ from aquachat.cloud.locking import locked
 from aquachat.errors import AquachatError
 
 logger = logging.getLogger(__name__)
+
+PROBE_S: Final = 1.0
+"""How long to wait for a job's lock: `status` holds it for an instant to see whether it is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,6 @@ def in_charge(session: CloudSession, job: str) -> Iterator[None]:
     """
     lock = session.ledger.job_lock(job)
     with locked(
-        lock, clock=session.clock, wait_s=0.0, holder=f"another `aquachat launch` of {job}"
+        lock, clock=session.clock, wait_s=PROBE_S, holder=f"another `aquachat launch` of {job}"
     ):
         yield

@@ -26,9 +26,11 @@ MUTANTS = (
     Mutant(
         "intent after the order",
         "launching",
-        "session.ledger.append(self._intent(spec))",
-        "self._session.clock.sleep(0)",
-        "kills any_step_is",
+        "            return self._created(session.provider.create(spec), spec)\n",
+        "            made = session.provider.create(spec)\n"
+        "            session.ledger.append(self._intent(spec))\n"
+        "            return self._created(made, spec)\n",
+        "launching whole_story",
     ),
     Mutant(
         "no created",

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 
+import pytest
+
 from tests.cloud.mutants import MUTANTS, Mutant
 
 PACKAGE = Path(__file__).parents[2] / "aquachat" / "cloud"
@@ -48,7 +50,9 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.machinery.ModuleSpec(fullname, loader, origin=str(file))
 
 
-def pytest_configure() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Before `conftest.py` imports what is to be changed."""
     name = os.environ.get("AQUACHAT_MUTANT")
     if name is not None:
         sys.meta_path.insert(0, _Finder(next(m for m in MUTANTS if m.name == name)))

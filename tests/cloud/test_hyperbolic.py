@@ -10,7 +10,13 @@ import pytest
 
 from aquachat.cloud.access import Surroundings
 from aquachat.cloud.base import GpuRequest, InstanceStatus
-from aquachat.cloud.errors import AuthError, NotFoundError, RefusedError, UnreadableError
+from aquachat.cloud.errors import (
+    AuthError,
+    NoCapacityError,
+    NotFoundError,
+    RefusedError,
+    UnreadableError,
+)
 from aquachat.cloud.hyperbolic import epoch_of
 from aquachat.cloud.hyperbolic_marketplace import HyperbolicMarketplace
 from aquachat.cloud.launching import launch
@@ -99,9 +105,10 @@ def test_a_supplier_is_refused_and_never_ignored(hyperbolic_world: World) -> Non
 def test_what_there_is_not_is_named_with_a_way_out(
     hyperbolic_world: World, want: GpuRequest
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(NoCapacityError) as caught:
         hyperbolic_world.session().provider.offers(want)
-    assert "aquachat launch offers" in str(caught.value.hint)
+    assert "it lists" in str(caught.value.hint)
+    assert "--wait-for-capacity" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("balance_cents", [0, 1099, -500])
@@ -343,3 +350,14 @@ def test_an_unknown_generation_or_provider_is_named() -> None:
         open_provider("aws", surroundings({}, FakeClock()))
     assert with_keys(environ) == ["hyperbolic"]
     assert with_keys({"LAMBDA_API_KEY": KEY, "HYPERBOLIC_API_TOKEN": " "}) == ["lambda"]
+
+
+def test_what_a_provider_says_cannot_draw_on_a_terminal(
+    hyperbolic_world: World, cloud: FakeHyperbolic
+) -> None:
+    cloud.status_of_next.append("\x1b[2J" + "x" * 500)
+    machine = launch(hyperbolic_world.session(), hyperbolic_world.plan())
+    found = hyperbolic_world.session().provider.get(machine.instance_id)
+    assert found.raw_status.isprintable()
+    assert len(found.raw_status) <= 100
+    assert found.status is InstanceStatus.UNKNOWN

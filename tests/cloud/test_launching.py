@@ -196,6 +196,12 @@ def test_waiting_for_capacity_orders_within_a_poll_of_its_return(world: World) -
     assert freed_s <= machine.ordered_at_s <= freed_s + 65.0
 
 
+def test_waiting_for_capacity_survives_a_provider_that_is_down_for_a_while(world: World) -> None:
+    world.cloud.inject("offers", *[Fault.SERVER_ERROR] * 14)
+    launch(world.session(), world.plan(wait_for_capacity_s=3600.0))
+    assert len(world.cloud.running()) == 1
+
+
 def test_waiting_for_capacity_ends(world: World) -> None:
     world.cloud.full_regions = {"us-west-1", "us-east-1", "ca-east-1"}
     session = world.session()
