@@ -36,7 +36,7 @@ from aquachat.cloud.ledger import Event, Record
 from aquachat.cloud.limits import Limits
 from aquachat.cloud.naming import Stamp, name_of, new_job, tags_of
 from aquachat.cloud.session import CloudSession, machine_of
-from aquachat.errors import AquachatError, ConfigError
+from aquachat.errors import AquachatError, ConfigError, DataError
 
 RECONCILE_S: Final = 60.0
 """How long an order of unclear outcome is looked for."""
@@ -166,7 +166,7 @@ class _Launch:
         )
         try:
             session.ledger.append(record)
-        except AquachatError as error:
+        except DataError as error:
             machine = machine_of(instance, self._plan.job, session.clock.time())
             terminate_and_confirm(session, machine, reason="it could not be written down")
             raise LedgerError(

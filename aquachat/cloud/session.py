@@ -14,7 +14,7 @@ from aquachat.cloud.clock import Clock
 from aquachat.cloud.jobs import Job, Machine, jobs_of
 from aquachat.cloud.ledger import Event, Ledger, Record
 from aquachat.cloud.locking import locked
-from aquachat.errors import AquachatError
+from aquachat.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class CloudSession:
         """Write a record whose loss costs no money; a full disk must not keep a machine alive."""
         try:
             self.ledger.append(record)
-        except AquachatError as error:
+        except DataError as error:
             self.say(f"the ledger could not be written: {error.message}")
 
     def adopt(self, instance: Instance, job: str) -> Machine:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.contract import check_exchanges
 from tests.cloud.world import PROVIDERS, World, world_of
 
 
@@ -14,14 +13,12 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """An account at each provider."""
     with world_of(request.param, tmp_path) as made:
         yield made
-        check_exchanges(made)
 
 
 @pytest.fixture
 def lambda_world(tmp_path: Path) -> Iterator[World]:
     with world_of("lambda", tmp_path) as made:
         yield made
-        check_exchanges(made)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.cloud.fake_cloud import Exchange
-from tests.cloud.world import World
+from tests.cloud.fake_cloud import Exchange, FakeCloud
+from tests.cloud.fake_lambda import FakeLambda
 
 SPECIFICATION = Path("api") / "lambda_openapi.json"
 
@@ -33,13 +33,13 @@ def specification() -> Any | None:
     return OpenAPI.from_dict(content)
 
 
-def check_exchanges(world: World) -> int:
+def check_exchanges(cloud: FakeCloud) -> int:
     """Validate what was said between client and fake; returns how many exchanges were new."""
     api = specification()
-    if world.kind != "lambda" or api is None or world.cloud.speaks_of_the_future:
+    if not isinstance(cloud, FakeLambda) or api is None or cloud.speaks_of_the_future:
         return 0
     checked = 0
-    for exchange in world.cloud.exchanges:
+    for exchange in cloud.exchanges:
         if not exchange.is_faulty:
             checked += _check(_normal(exchange.method), exchange.path, *_texts(exchange))
     return checked

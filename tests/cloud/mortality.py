@@ -51,12 +51,16 @@ class Life:
 
 
 class Interruption(Life):
-    """Ctrl-C at one step; everything afterwards works."""
+    """Ctrl-C or SIGTERM at one step; everything afterwards works."""
+
+    def __init__(self, at: int, signal: BaseException) -> None:
+        super().__init__(at)
+        self.signal = signal
 
     def step(self) -> None:
         self.num_steps += 1
         if self.num_steps == self.dies_at:
-            raise KeyboardInterrupt
+            raise self.signal
 
     def is_last(self) -> bool:
         return False

@@ -44,7 +44,7 @@ MUTANTS = (
         "session",
         "        self.note(record)\n",
         "        pass\n",
-        "fault_points launch",
+        "unclear_orders two_hundred",
     ),
     Mutant(
         "no unknown",
@@ -353,7 +353,7 @@ MUTANTS = (
         "ending",
         "    while True:\n        problem = _ask_to_end(session, machine)\n",
         "    problem = _ask_to_end(session, machine)\n    while True:\n",
-        "fault_points terminate",
+        "launching stale_list",
     ),
     Mutant(
         "absent once is gone",
@@ -412,10 +412,10 @@ MUTANTS = (
         "survey until_its_limits",
     ),
     Mutant(
-        "an orphan of a dead launcher is kept",
+        "every job is taken to have its launcher",
         "survey",
-        "elif not is_watched and not job.started_on:",
-        "elif False:",
+        "    is_watched = _is_watched(session, job.job)\n",
+        "    is_watched = True\n",
         "kills any_step_is",
     ),
     Mutant(

@@ -29,7 +29,7 @@ def test_a_whole_launch_is_within_the_specification(lambda_world: World) -> None
     end_live(session, plan.job, reason="done")
     routes = {exchange.route for exchange in lambda_world.cloud.exchanges}
     assert routes == {"offers", "check", "launch", "list", "get", "terminate"}
-    check_exchanges(lambda_world)
+    check_exchanges(lambda_world.cloud)
 
 
 def test_errors_are_within_the_specification(lambda_world: World) -> None:
@@ -44,7 +44,7 @@ def test_errors_are_within_the_specification(lambda_world: World) -> None:
         session.provider.list()
     statuses = {exchange.status for exchange in lambda_world.cloud.exchanges}
     assert statuses == {200, 400, 401, 404}
-    check_exchanges(lambda_world)
+    check_exchanges(lambda_world.cloud)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_check_can_fail(lambda_world: World, change, is_request: bool) -> No
     field = {"request": content} if is_request else {"response": content}
     exchanges[index] = replace(order, **field)
     with pytest.raises(Exception, match=r".+"):
-        check_exchanges(lambda_world)
+        check_exchanges(lambda_world.cloud)
     exchanges[index] = order
 
 

@@ -16,6 +16,7 @@ from aquachat.cloud.ending import end_live
 from aquachat.cloud.session import in_charge
 from aquachat.cloud.survey import reap, survey
 from aquachat.cloud.wire import WireAnswer, WireRequest
+from aquachat.errors import Interrupted
 from tests.cloud.fake_cloud import Fault
 from tests.cloud.mortality import Interruption, Killed, Life, MortalLedger
 from tests.cloud.world import PROVIDERS, World, world_of
@@ -83,16 +84,20 @@ def test_reap_waits_for_the_order_of_a_launcher_that_just_died(kind: str, tmp_pa
         assert world.cloud.running() == []
 
 
+@pytest.mark.parametrize("signal", [KeyboardInterrupt(), Interrupted("SIGTERM", exit_code=143)])
 @pytest.mark.parametrize("kind", PROVIDERS)
-def test_ctrl_c_at_any_step_leaves_nothing_running(kind: str, tmp_path: Path) -> None:
+def test_ctrl_c_at_any_step_leaves_nothing_running(
+    kind: str, signal: BaseException, tmp_path: Path
+) -> None:
     at = 0
     while True:
         at += 1
         with world_of(kind, tmp_path / str(at)) as world:
             world.cloud.boot_s = 25.0
-            life = Interruption(at)
-            with suppress(KeyboardInterrupt):
+            life = Interruption(at, signal)
+            with suppress(type(signal)):
                 _live_and_die(world, life)
+                assert life.num_steps < at, "the signal was swallowed"
             assert world.cloud.running() == []
             if life.num_steps < at:
                 break

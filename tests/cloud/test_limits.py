@@ -140,6 +140,14 @@ def test_changed_limits_are_read_at_the_next_poll(world: World) -> None:
     session = world.session()
     plan = world.plan(limits=Limits(100.0))
     machine = launch_ready(session, plan).machine
-    session.ledger.append(Record(Event.LIMITS, plan.job, details={"max_hours": 0.5}))
-    assert watch(session, machine).kind == "limit"
+    num_polls = 0
+
+    def change_at_the_third_poll() -> bool:
+        nonlocal num_polls
+        num_polls += 1
+        if num_polls == 3:
+            session.ledger.append(Record(Event.LIMITS, plan.job, details={"max_hours": 0.5}))
+        return num_polls > 500
+
+    assert watch(session, machine, is_done=change_at_the_third_poll).kind == "limit"
     assert world.clock.time() - machine.ordered_at_s <= 0.5 * 3600 + 30

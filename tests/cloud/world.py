@@ -22,6 +22,7 @@ from aquachat.cloud.pacer import Pacer
 from aquachat.cloud.redaction import Redactor
 from aquachat.cloud.session import CloudSession
 from aquachat.cloud.wire import NoAnswerWireError, Transport, WireAnswer, WireRequest, exchange
+from tests.cloud.contract import check_exchanges
 from tests.cloud.fake_cloud import HOST_KEY, JUPYTER_TOKEN, KEY, FakeClock, FakeCloud
 from tests.cloud.fake_hyperbolic import FakeHyperbolic
 from tests.cloud.fake_lambda import FakeLambda
@@ -143,5 +144,6 @@ def world_of(kind: str, home: Path, seed: int = 0) -> Iterator[World]:
         yield world
         world.check_laws()
         assert len(cloud.running(ours=False)) == 1, "a machine of somebody else was ended"
+        check_exchanges(cloud)
     finally:
         cloud.close()
