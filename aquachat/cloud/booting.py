@@ -84,31 +84,19 @@ def wait_until_ready(
         BootError: it is broken, unhealthy for two minutes, or not ready in `boot_s`.
         RefusedError: it costs more than `--max-price`.
         AuthError: the key is no longer accepted.
+        StoppedError: `aquachat launch stop` was run for the job meanwhile.
     """
     give_up_s = session.clock.time() + boot_s
-    unhealthy_since_s: float | None = None
-    last_word = ""
+    health = _Health(session, plan, machine)
     while True:
+        session.check_not_stopped(machine.job)
         instance = _look(session, machine)
-        now_s = session.clock.time()
         if instance is not None:
-            if instance.raw_status != last_word:
-                last_word = instance.raw_status
-                _note_status(session, machine, last_word)
-            _check_price(plan, instance)
-            if instance.status.is_broken:
-                raise _bad(machine, f"became `{instance.raw_status}`")
-            is_unhealthy = instance.status is InstanceStatus.UNHEALTHY
-            if not is_unhealthy:
-                unhealthy_since_s = None
-            elif unhealthy_since_s is None:
-                unhealthy_since_s = now_s
-            elif now_s - unhealthy_since_s >= UNHEALTHY_GRACE_S:
-                raise _bad(machine, "stays unhealthy")
+            health.check(instance)
             if instance.is_reachable and probe(instance):
                 return instance
         if session.clock.time() >= give_up_s:
-            word = f"`{last_word}`" if last_word else "not listed"
+            word = f"`{health.last_word}`" if health.last_word else "not listed"
             raise _bad(machine, f"was not ready within {boot_s / 60:.0f} minutes ({word})")
         job = session.job(machine.job)
         reason = plan.limits.reason(job.uses(machine), session.clock.time())
@@ -118,6 +106,33 @@ def wait_until_ready(
                 hint="raise `--max-hours` or `--max-cost`",
             )
         session.clock.sleep(POLL_S * session.rng.uniform(0.9, 1.1))
+
+
+class _Health:
+    """What was seen of a machine so far."""
+
+    def __init__(self, session: CloudSession, plan: LaunchPlan, machine: Machine) -> None:
+        self.last_word = ""
+        self._session = session
+        self._plan = plan
+        self._machine = machine
+        self._unhealthy_since_s: float | None = None
+
+    def check(self, instance: Instance) -> None:
+        """Note a new status; raise BootError or RefusedError if waiting is pointless."""
+        if instance.raw_status != self.last_word:
+            self.last_word = instance.raw_status
+            _note_status(self._session, self._machine, self.last_word)
+        _check_price(self._plan, instance)
+        if instance.status.is_broken:
+            raise _bad(self._machine, f"became `{instance.raw_status}`")
+        now_s = self._session.clock.time()
+        if instance.status is not InstanceStatus.UNHEALTHY:
+            self._unhealthy_since_s = None
+        elif self._unhealthy_since_s is None:
+            self._unhealthy_since_s = now_s
+        elif now_s - self._unhealthy_since_s >= UNHEALTHY_GRACE_S:
+            raise _bad(self._machine, "stays unhealthy")
 
 
 def _look(session: CloudSession, machine: Machine) -> Instance | None:

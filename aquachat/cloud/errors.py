@@ -62,6 +62,10 @@ class NoCapacityError(TryLaterError):
     code: str | None = None
 
 
+class StoppedError(AquachatError, RuntimeError):
+    """Another command stopped the job."""
+
+
 class BootError(AquachatError, RuntimeError):
     """A machine was made but did not become usable; it was ended."""
 

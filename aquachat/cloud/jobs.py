@@ -95,6 +95,8 @@ class Job:
     orders: Mapping[str, Order] = field(default_factory=dict)
     machines: Mapping[str, Machine] = field(default_factory=dict)
     """By instance id."""
+    is_stopped: bool = False
+    """A person stopped it, so nothing more is ordered for it."""
     started_on: str = ""
     """The machine on which training goes on without a launcher; empty before that."""
 
@@ -159,6 +161,8 @@ def _apply(job: Job, record: Record) -> Job:
             return _with_limits(job, record)
         case Event.STARTED:
             return replace(job, started_on=record.instance_id)
+        case Event.STOPPED:
+            return replace(job, is_stopped=True)
     machine = job.machines.get(record.instance_id) or _machine(job, record)
     match record.event:
         case Event.STATUS:

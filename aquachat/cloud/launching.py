@@ -72,6 +72,7 @@ def launch(session: CloudSession, plan: LaunchPlan) -> Machine:
         ConfigError: an unknown type, region or key name, or a limit that cannot be held.
         CloudError: the provider refused; nothing is running.
         LeftRunningError: whether something is running could not be found out.
+        StoppedError: `aquachat launch stop` was run for the job meanwhile.
     """
     return _Launch(session, plan).run()
 
@@ -88,6 +89,7 @@ class _Launch:
         session, plan = self._session, self._plan
         give_up_s = session.clock.time() + plan.wait_for_capacity_s
         while True:
+            session.check_not_stopped(plan.job)
             problem: AquachatError | None = None
             try:
                 offers = session.provider.offers(plan.want)
@@ -131,6 +133,7 @@ class _Launch:
 
     def _order(self, candidate: Candidate) -> Machine:
         session, plan = self._session, self._plan
+        session.check_not_stopped(plan.job)
         job = session.job(plan.job)
         spec = self._spec(candidate, job)
         session.ledger.append(self._intent(spec))

@@ -48,6 +48,8 @@ class Event(StrEnum):
     """The job's limits were changed."""
     STARTED = "started"
     """Training was started on the machine, and goes on without a launcher."""
+    STOPPED = "stopped"
+    """A person stopped the job: its launcher must not order again."""
     TERMINATING = "terminating"
     """Ending a machine begins."""
     TERMINATED = "terminated"

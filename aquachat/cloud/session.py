@@ -11,6 +11,7 @@ from typing import Final
 
 from aquachat.cloud.base import CloudProvider, Instance
 from aquachat.cloud.clock import Clock
+from aquachat.cloud.errors import StoppedError
 from aquachat.cloud.jobs import Job, Machine, jobs_of
 from aquachat.cloud.ledger import Event, Ledger, Record
 from aquachat.cloud.locking import locked
@@ -36,6 +37,14 @@ class CloudSession:
     def job(self, job: str) -> Job:
         """What the ledger says of a job; an empty one where it says nothing."""
         return jobs_of(self.ledger.read().records).get(job) or Job(job, self.provider.name)
+
+    def check_not_stopped(self, job: str) -> None:
+        """Raise StoppedError if `aquachat launch stop` was run for the job."""
+        if self.job(job).is_stopped:
+            raise StoppedError(
+                f"job {job} was stopped by another command",
+                hint="`aquachat launch status` shows what is running",
+            )
 
     def note(self, record: Record) -> None:
         """Write a record whose loss costs no money; a full disk must not keep a machine alive."""

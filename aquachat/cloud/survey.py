@@ -19,6 +19,7 @@ from aquachat.cloud.jobs import FORGET_UNKNOWN_S, Job, Machine, Order, jobs_of
 from aquachat.cloud.launching import RECONCILE_POLL_S, RECONCILE_S
 from aquachat.cloud.ledger import Event, Record
 from aquachat.cloud.locking import is_locked
+from aquachat.cloud.naming import is_job
 from aquachat.cloud.session import CloudSession, machine_of
 
 PULL_GRACE_S: Final = 900.0
@@ -131,12 +132,19 @@ def reap(session: CloudSession) -> Reaped:
 def stop(session: CloudSession, target: str) -> list[Ended]:
     """End every machine of a job, or the machine with this id, whoever is in charge.
 
+    A launcher that lives on orders nothing more for the job; it may be waiting for capacity.
+
     Raises:
         CloudError: the provider could not be asked, or nothing of ours has this name.
         LeftRunningError: the end of one could not be confirmed; the others were tried too.
     """
+    is_alive = is_job(target) and _is_watched(session, target)
+    if is_alive or target in _jobs(session):
+        session.note(Record(Event.STOPPED, target, session.provider.name))
     found = survey(session)
     rows = [row for row in found.rows if target in (row.machine.job, row.machine.instance_id)]
+    if not rows and is_alive:
+        return []  # its launcher has nothing yet, and orders nothing any more
     if not rows:
         if found.problem is not None:
             raise CloudError(found.problem, hint="run the same command again in a minute")

@@ -39,6 +39,8 @@ def watch(
         job = session.job(machine.job)
         now_s = session.clock.time()
         deadline_s = job.deadline_s(machine)
+        if job.is_stopped:
+            return Verdict("gone", "another command stopped the job")
         if now_s >= deadline_s:
             reason = job.limits.reason(job.uses(machine), now_s) or "its time is up"
             return Verdict("limit", reason)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
+from aquachat.cloud.base import Instance
 from aquachat.cloud.booting import launch_ready
-from aquachat.cloud.errors import CloudError, LeftRunningError
+from aquachat.cloud.errors import CloudError, LeftRunningError, StoppedError
 from aquachat.cloud.launching import launch
 from aquachat.cloud.ledger import Event, Record
 from aquachat.cloud.limits import Limits
 from aquachat.cloud.naming import Stamp, name_of
 from aquachat.cloud.session import in_charge
 from aquachat.cloud.survey import PULL_GRACE_S, reap, stop, survey
+from aquachat.cloud.watching import watch
 from aquachat.errors import DataError
 from tests.cloud.fake_cloud import Fault
 from tests.cloud.world import World
@@ -205,3 +208,42 @@ def test_a_ledger_that_was_deleted_is_made_up_for_by_names(world: World) -> None
 def _only(world: World) -> str:
     (machine,) = world.cloud.running()
     return machine.id
+
+
+def test_a_job_that_is_stopped_while_it_starts_is_not_ordered_again(world: World) -> None:
+    session = world.session()
+    plan = world.plan()
+
+    def stop_it(instance: Instance) -> bool:
+        stop(world.session(), plan.job)
+        return False
+
+    with in_charge(session, plan.job), pytest.raises(StoppedError):
+        launch_ready(session, plan, probe=stop_it)
+    assert world.cloud.num_made == 1
+    assert world.cloud.running() == []
+
+
+def test_a_job_that_is_stopped_while_it_waits_for_capacity_orders_nothing(world: World) -> None:
+    world.cloud.full_regions = {"us-west-1", "us-east-1", "ca-east-1"}
+    session = world.session()
+    plan = world.plan(wait_for_capacity_s=7200.0)
+    say = world.said.append
+
+    def stop_it(line: str) -> None:
+        say(line)
+        world.cloud.full_regions = set()
+        assert stop(world.session(), plan.job) == []
+
+    waiting = replace(session, say=stop_it)
+    with in_charge(session, plan.job), pytest.raises(StoppedError):
+        launch_ready(waiting, plan)
+    assert world.cloud.num_made == 0
+
+
+def test_a_watcher_sees_that_its_job_was_stopped(world: World) -> None:
+    session = world.session()
+    plan = world.plan()
+    machine = launch_ready(session, plan).machine
+    stop(world.session(), plan.job)
+    assert watch(session, machine).kind == "gone"
