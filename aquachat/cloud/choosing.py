@@ -53,6 +53,11 @@ def candidates(offers: Sequence[Offer], want: GpuRequest) -> list[Candidate]:
     return listed + pinned
 
 
+def by_price(offers: Iterable[Offer]) -> list[Offer]:
+    """Cheapest first; those without a price last."""
+    return sorted(offers, key=lambda o: (_price(o), o.gpus, o.provider, o.instance_type))
+
+
 def check_known(kind: str, wanted: Iterable[str], known: Iterable[str], service: str) -> None:
     """Refuse a name that the provider does not have.
 

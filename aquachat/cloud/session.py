@@ -14,6 +14,7 @@ from aquachat.cloud.clock import Clock
 from aquachat.cloud.errors import StoppedError
 from aquachat.cloud.jobs import Job, Machine, jobs_of
 from aquachat.cloud.ledger import Event, Ledger, Record
+from aquachat.cloud.limits import Limits
 from aquachat.cloud.locking import locked
 from aquachat.errors import DataError
 
@@ -90,6 +91,40 @@ def machine_of(instance: Instance, job: str, now_s: float) -> Machine:
         region=instance.region,
         status=instance.raw_status,
     )
+
+
+def mark_started(session: CloudSession, machine: Machine) -> None:
+    """Write down that the job goes on without a launcher, so that `reap` leaves it its time.
+
+    Raises:
+        DataError: the ledger cannot be written; then `reap` would end the machine.
+    """
+    session.ledger.append(
+        Record(
+            Event.STARTED,
+            machine.job,
+            session.provider.name,
+            order=machine.name,
+            instance_id=machine.instance_id,
+        )
+    )
+
+
+def change_limits(session: CloudSession, job: str, limits: Limits) -> None:
+    """Give a job other limits, which its watcher reads at its next look.
+
+    The name of a machine keeps the minutes that it was ordered with, and `reap` on a computer
+    without this ledger goes by those.
+
+    Raises:
+        DataError: the ledger cannot be written.
+    """
+    cost = limits.max_cost_usd
+    details = {
+        "max_hours": limits.max_hours,
+        "max_cost_usd": None if cost is None else str(cost),
+    }
+    session.ledger.append(Record(Event.LIMITS, job, session.provider.name, details=details))
 
 
 def strays(session: CloudSession, job: Job, listed: list[Instance]) -> list[Instance]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from aquachat.cloud.booting import launch_ready
 from aquachat.cloud.ending import terminate_and_confirm
-from aquachat.cloud.ledger import Event, Record
 from aquachat.cloud.limits import Limits, Use
+from aquachat.cloud.session import change_limits
 from aquachat.cloud.watching import watch
 from aquachat.errors import ConfigError
 from tests.cloud.fake_cloud import Fault
@@ -146,7 +146,7 @@ def test_changed_limits_are_read_at_the_next_poll(world: World) -> None:
         nonlocal num_polls
         num_polls += 1
         if num_polls == 3:
-            session.ledger.append(Record(Event.LIMITS, plan.job, details={"max_hours": 0.5}))
+            change_limits(session, plan.job, Limits(0.5))
         return num_polls > 500
 
     assert watch(session, machine, is_done=change_at_the_third_poll).kind == "limit"

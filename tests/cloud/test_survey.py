@@ -14,7 +14,7 @@ from aquachat.cloud.launching import launch
 from aquachat.cloud.ledger import Event, Record
 from aquachat.cloud.limits import Limits
 from aquachat.cloud.naming import Stamp, name_of
-from aquachat.cloud.session import in_charge
+from aquachat.cloud.session import in_charge, mark_started
 from aquachat.cloud.survey import PULL_GRACE_S, reap, stop, survey
 from aquachat.cloud.watching import watch
 from aquachat.errors import DataError
@@ -59,7 +59,7 @@ def test_an_empty_list_does_not_make_the_ledger_forget(world: World) -> None:
     session = world.session()
     plan = world.plan()
     launch_ready(session, plan)
-    session.ledger.append(Record(Event.STARTED, plan.job, instance_id=_only(world)))
+    mark_started(session, session.job(plan.job).live[0])
     world.cloud.num_stale_lists = 3
     for _ in range(3):
         (row,) = survey(world.session()).rows
