@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -123,6 +123,7 @@ class FakeCloud:
         self.unendable: set[str] = set()
         self.status_of_next: deque[str | None] = deque()
         self.is_never_active = False
+        self.chaos: Callable[[], Fault | None] = lambda: None
         self.has_unknown_fields = False
         self.accepted_key = KEY
         self.url_elsewhere = ""
@@ -176,6 +177,7 @@ class FakeCloud:
 
     def heal(self) -> None:
         self.faults.clear()
+        self.chaos = lambda: None
         self.accepted_key = KEY
         self.num_stale_lists = self.num_ignored_terminates = self.num_refused_orders = 0
         self.slow_create_s = 0.0
@@ -184,7 +186,7 @@ class FakeCloud:
         with self.lock:
             route = self.route(method, path)
             queue = self.faults.get(route)
-            fault = queue.popleft() if queue else None
+            fault = queue.popleft() if queue else self.chaos()
             reply = self._reply(fault, method, path, headers, body)
             reply.ending = fault
             self.exchanges.append(
