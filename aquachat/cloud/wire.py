@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from aquachat.errors import ConfigError
@@ -133,12 +133,49 @@ def _connect(parts: SplitResult) -> http.client.HTTPConnection:
         )
     else:
         connection = http.client.HTTPConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S)
+    connection.response_class = _WholeHead
     try:
         connection.connect()
     except (OSError, UnicodeError) as error:  # UnicodeError: a label that IDNA refuses
         connection.close()
         raise NotSentWireError(_reason(error)) from error
     return connection
+
+
+class _WholeHead(http.client.HTTPResponse):
+    """Refuses an answer whose head was cut off, which `http.client` takes for a whole one."""
+
+    def begin(self) -> None:
+        """Read the head.
+
+        Raises:
+            http.client.HTTPException: it is no head, or ends without an empty line.
+        """
+        plain = self.fp
+        lines = _Lines(plain)
+        self.fp = lines
+        try:
+            super().begin()
+        finally:
+            if self.fp is lines:
+                self.fp = plain
+        if lines.last not in (b"\r\n", b"\n"):
+            raise http.client.HTTPException("the answer was cut off")
+
+
+class _Lines:
+    """A file that remembers the last line it gave."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.last = b""
+
+    def readline(self, limit: int = -1) -> bytes:
+        self.last = self._file.readline(limit)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _hang_up(sock: socket.socket) -> None:

@@ -118,13 +118,15 @@ def test_an_answer_that_trickles_in_ends_at_the_time_out(
         b"\r\n",
         b"garbage\r\n\r\n",
         b"HTTP/1.1 2",
+        b"HTTP/1.1 200 OK\r\nX-A: y",
+        b"HTTP/1.1 200 OK\r\nX-A: y\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"y" * 70_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_an_answer_that_is_no_whole_http_is_no_answer(
     server: TlsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
