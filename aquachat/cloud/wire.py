@@ -152,7 +152,7 @@ class _WholeHead(http.client.HTTPResponse):
             http.client.HTTPException: it is no head, or ends without an empty line.
         """
         plain = self.fp
-        lines = _Lines(plain)
+        lines: Any = _Lines(plain)
         self.fp = lines
         try:
             super().begin()
