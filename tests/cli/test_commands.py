@@ -68,7 +68,7 @@ def test_every_example_in_help_is_accepted(trained: Cli, example: str) -> None:
         trained(*(word.replace("mine", "whole") for word in arguments), code=0)
         return
     if arguments[0] == "launch":  # without a key nothing is asked; see test_launch.py
-        assert "there is no key of a provider" in trained(*arguments, code=2).stderr
+        assert "_API_KEY" in trained(*arguments, code=2).stderr
         return
     known = {"mine": "whole", "../shared/data": "nowhere"}
     # With more processes torchrun would start them; what they are given is tested elsewhere.
