@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aquachat.infer.cache import GroupCache, bytes_per_token, storage_dtype
 from aquachat.infer.scheduler import Scheduler, prefill_tokens
+from aquachat.infer.shared_prefix import batches_of, groups_of, last_states
 from aquachat.infer.types import Completion, Event, Request, SamplingParams
 from aquachat.infer.vocabulary import ChatVocabulary
 from aquachat.model.config import GPTConfig
@@ -132,28 +133,39 @@ class Engine:
         """The logits of `candidates` as the token after each prompt: (prompts, candidates) float32.
 
         Batched by length; of the last layer only the last position of each prompt is computed, and
-        of the head only the rows of the candidates.
+        of the head only the rows of the candidates. What neighbouring prompts have in common at
+        their beginning, such as the question in several option orders, is computed once.
 
         Raises:
             ConfigError: a prompt is longer than the model's context.
         """
         logits = torch.empty(len(prompts), len(candidates))
         columns = torch.tensor(candidates, device=self.device)
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        groups = groups_of(prompts)
         most = prefill_tokens(self.model.config, self.device)
-        for batch in _batches([len(prompts[index]) for index in order], most):
-            chosen = [order[place] for place in batch]
-            lengths = torch.tensor([len(prompts[index]) for index in chosen])
-            tokens = torch.zeros(len(chosen), int(lengths.max()), dtype=torch.int64)
-            for line, index in zip(tokens, chosen, strict=True):
-                line[: len(prompts[index])] = torch.tensor(prompts[index])
-            last = self.model(
-                tokens.to(self.device),
-                compute_dtype=self.dtype,
-                places=(lengths - 1).to(self.device),
-            )
+        for batch in batches_of([g for g in groups if g.num_shared], prompts, most):
+            chosen = [member for group in batch for member in group.members]
+            last = last_states(self.model, batch, prompts, device=self.device, dtype=self.dtype)
             logits[chosen] = self.model.logits(last, columns).cpu()
+        single = [group.members[0] for group in groups if not group.num_shared]
+        order = sorted(single, key=lambda index: len(prompts[index]))
+        for places in _batches([len(prompts[index]) for index in order], most):
+            chosen = [order[place] for place in places]
+            logits[chosen] = self._last_logits([prompts[index] for index in chosen], columns)
         return logits
+
+    def _last_logits(self, prompts: Sequence[Sequence[int]], columns: Tensor) -> Tensor:
+        """(prompts, columns) for one batch of prompts that share nothing."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        tokens = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
+        for line, prompt in zip(tokens, prompts, strict=True):
+            line[: len(prompt)] = torch.tensor(prompt)
+        last = self.model(
+            tokens.to(self.device),
+            compute_dtype=self.dtype,
+            places=(lengths - 1).to(self.device),
+        )
+        return self.model.logits(last, columns).cpu()
 
     def _scheduler_for(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> Scheduler:
         context = self.context_tokens
