@@ -250,6 +250,8 @@ class RemoteMachine:
             raise self._dropped() from error
         try:
             yield Channel(self, raw, end, deadline_s)
+        except _broken() as error:  # also raised by reads, which tell the peer of free room
+            raise self._dropped() from error
         finally:
             with suppress(*_ssh_exceptions()):
                 raw.close()
@@ -334,10 +336,10 @@ class Channel:
         self._deadline_s = deadline_s
         self._errors = bytearray()
 
-    def write(self, data: bytes) -> None:
-        """Send to standard input.
+    def write(self, data: bytes) -> bool:
+        """Send to standard input; False if the command does not read any more.
 
-        A command that does not read to the end is no error here: its exit code says what happened.
+        That is no error here: its exit code says what happened.
         """
         view = memoryview(data)
         while view and not self._raw.closed and not self._raw.exit_status_ready():
@@ -348,6 +350,7 @@ class Channel:
                 view = view[self._raw.send(bytes(view[:BLOCK_BYTES])) :]
             except (OSError, EOFError):
                 break
+        return not view
 
     def end_input(self) -> None:
         """Tell the command that nothing more will come."""
@@ -429,6 +432,12 @@ class Channel:
 def script_command(text: str, *arguments: str) -> list[str]:
     """The argument list that runs a POSIX shell script with `$1`, `$2`... as given."""
     return ["sh", "-c", text, "sh", *arguments]
+
+
+def _broken() -> tuple[type[BaseException], ...]:
+    import paramiko
+
+    return (paramiko.SSHException, EOFError)
 
 
 def _ssh_exceptions() -> tuple[type[BaseException], ...]:

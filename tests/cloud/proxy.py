@@ -36,10 +36,14 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.refuse()
+        self.cut()
+
+    def refuse(self) -> None:
+        """Let nobody connect any more."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.cut()
 
     def cut(self) -> None:
         """Reset every connection, as when a network goes away."""

@@ -159,32 +159,40 @@ def test_a_given_key_that_differs_from_the_pinned_one_is_refused(
 def test_a_wrong_user_key_is_named_and_not_tried_again(server: Sshd, tmp_path: Path) -> None:
     make_key(tmp_path / "stranger")
     target = Target("127.0.0.1", server.user, server.port, tmp_path / "stranger")
-    with RemoteMachine(target, tmp_path / "job") as machine:
-        with pytest.raises(AuthFailedError, match="stranger"):
-            machine.persist(lambda: machine.run(["true"]))
+    with (
+        RemoteMachine(target, tmp_path / "job") as machine,
+        pytest.raises(AuthFailedError, match="stranger"),
+    ):
+        machine.persist(lambda: machine.run(["true"]))
 
 
 def test_a_missing_key_file_is_said(server: Sshd, tmp_path: Path) -> None:
     target = Target("127.0.0.1", server.user, server.port, tmp_path / "nowhere")
-    with RemoteMachine(target, tmp_path / "job") as machine:
-        with pytest.raises(AuthFailedError, match="there is no key"):
-            machine.connect()
+    with (
+        RemoteMachine(target, tmp_path / "job") as machine,
+        pytest.raises(AuthFailedError, match="there is no key"),
+    ):
+        machine.connect()
 
 
 def test_a_closed_port_is_unreachable(tmp_path: Path) -> None:
     target = Target("127.0.0.1", "me", free_port(), tmp_path / "key")
-    with RemoteMachine(target, tmp_path / "job") as machine:
-        with pytest.raises(UnreachableError, match="refused"):
-            machine.connect()
+    with (
+        RemoteMachine(target, tmp_path / "job") as machine,
+        pytest.raises(UnreachableError, match="refused"),
+    ):
+        machine.connect()
 
 
 def test_a_port_that_never_answers_is_left_at_the_deadline(tmp_path: Path) -> None:
     make_key(tmp_path / "key")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = Target("127.0.0.1", "me", listener.getsockname()[1], tmp_path / "key")
-        with RemoteMachine(target, tmp_path / "job") as machine:
-            with pytest.raises(UnreachableError):
-                machine.connect(0.5)
+        with (
+            RemoteMachine(target, tmp_path / "job") as machine,
+            pytest.raises(UnreachableError),
+        ):
+            machine.connect(0.5)
 
 
 def test_a_machine_that_starts_late_is_waited_for(own_server: Sshd, tmp_path: Path) -> None:
@@ -241,9 +249,11 @@ def test_an_action_is_repeated_after_each_cut(server: Sshd, tmp_path: Path) -> N
 
 def test_secrets_are_not_shown_in_messages(server: Sshd, tmp_path: Path) -> None:
     secrets = {"WANDB_API_KEY": "0123456789abcdef"}
-    with server.machine(tmp_path / "job", secrets=secrets) as machine:
-        with pytest.raises(CommandError, match=r"\[WANDB_API_KEY redacted\]"):
-            machine.script("cat >&2; exit 1", stdin=b"0123456789abcdef")
+    with (
+        server.machine(tmp_path / "job", secrets=secrets) as machine,
+        pytest.raises(CommandError, match=r"\[WANDB_API_KEY redacted\]"),
+    ):
+        machine.script("cat >&2; exit 1", stdin=b"0123456789abcdef")
 
 
 def test_nothing_is_logged_that_was_sent(
@@ -256,9 +266,11 @@ def test_nothing_is_logged_that_was_sent(
 
 def test_a_full_disk_is_named(own_server: Sshd, tmp_path: Path) -> None:
     own_server.set_session(limits="ulimit -f 8")
-    with own_server.machine(tmp_path / "job") as machine:
-        with pytest.raises(CommandError, match="the disk of the machine is full"):
-            machine.script("trap '' XFSZ; dd of=big 2>&1 >&2", stdin=b"x" * 100_000)
+    with (
+        own_server.machine(tmp_path / "job") as machine,
+        pytest.raises(CommandError, match="the disk of the machine is full"),
+    ):
+        machine.script("trap '' XFSZ; dd of=big 2>&1 >&2", stdin=b"x" * 100_000)
 
 
 @pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="this system has no /dev/full")
@@ -269,9 +281,11 @@ def test_a_device_without_room_is_named(machine: RemoteMachine) -> None:
 
 def test_a_missing_sudo_is_named(own_server: Sshd, tmp_path: Path) -> None:
     own_server.set_session(path=own_server.path_with(without=["sudo"]))
-    with own_server.machine(tmp_path / "job") as machine:
-        with pytest.raises(CommandError, match="sudo without a password"):
-            machine.script("sudo -n true")
+    with (
+        own_server.machine(tmp_path / "job") as machine,
+        pytest.raises(CommandError, match="sudo without a password"),
+    ):
+        machine.script("sudo -n true")
 
 
 @pytest.mark.parametrize(
