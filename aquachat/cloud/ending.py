@@ -52,7 +52,7 @@ def terminate_and_confirm(
     except LeftRunningError as error:
         session.note(_record(session, machine, Event.LEFT, reason=error.message))
         raise
-    except BaseException as error:  # Ctrl-C: a machine that is being ended is ended first
+    except BaseException as error:  # Ctrl-C too: it would leave a paid machine; raised again below
         interrupted_by = error
         confirmed_by = _end_despite(session, machine, budget_s)
     cost = machine.use.cost_usd(session.clock.time())
@@ -102,7 +102,7 @@ def ended_on_error(session: CloudSession, job: str) -> Iterator[None]:
     """
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C and bugs too: a machine costs whatever went wrong
         if live := session.job(job).live:
             session.say(f"ending {', '.join(f'`{machine.instance_id}`' for machine in live)}")
         end_live(session, job, reason=f"{type(error).__name__} before training started")
@@ -166,7 +166,7 @@ def _end_despite(session: CloudSession, machine: Machine, budget_s: float) -> st
     except LeftRunningError as error:
         session.note(_record(session, machine, Event.LEFT, reason=error.message))
         raise
-    except BaseException:
+    except BaseException:  # a second Ctrl-C gives up, and must say which machine is left
         session.say(left_running(session, machine, "ending it was interrupted").message)
         raise
 

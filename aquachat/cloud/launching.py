@@ -153,7 +153,7 @@ class _Launch:
             return self._keep_one(found, spec)
         except (LedgerError, LeftRunningError):
             raise
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C inside the order: a machine may exist all the same
             self._note(spec, Event.UNKNOWN, type(error).__name__)
             self._end_whatever_there_is(spec, known)
             raise

@@ -283,7 +283,7 @@ class RemoteMachine:
                 auth_timeout=deadline_s,
                 channel_timeout=deadline_s,
             )
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too: paramiko's thread would keep the process alive
             client.close()
             if isinstance(error, _ssh_exceptions()):
                 raise self._connect_error(error) from error

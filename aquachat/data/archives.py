@@ -34,7 +34,7 @@ _DAMAGED = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,  # a compression that this Python lacks
+    NotImplementedError,  # what `zipfile` raises for a method of compression it does not know
 )
 
 

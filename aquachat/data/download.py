@@ -181,7 +181,7 @@ class Downloader:
                 return
             try:
                 future.set_result(self._fetch(file, cancelled))
-            except BaseException as error:  # raised again in the thread that asked
+            except BaseException as error:  # any: it is raised again in the thread that asked
                 cancelled.set()
                 future.set_exception(error)
 

@@ -168,6 +168,7 @@ class _Worker:
         try:
             self._process.stdin.write(message)
             self._process.stdin.flush()
+            # From a pipe that only our own child can write to; nothing of a user is unpickled.
             return pickle.load(self._process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
             self._process.kill()

@@ -47,6 +47,7 @@ def encode_texts(encoder: TextEncoder, contents: Sequence[bytes], dtype: str) ->
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Receive (encoder, dtype), say `READY`, answer each batch with an `Encoded` or an error."""
+    # Both loads read a pipe that only the process that started us can write to.
     encoder, dtype = pickle.load(requests)
     encoder.encode_to_numpy("ready")
     _send(answers, READY)

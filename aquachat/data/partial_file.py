@@ -113,7 +113,7 @@ class PartialFile:
             self.record = earlier if earlier is not None and resumable else record
             if not resumable:
                 self.begin(record, 0)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: an open file would keep its lock
             self._file.close()
             raise
 

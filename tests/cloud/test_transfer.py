@@ -87,8 +87,8 @@ def test_the_archive_of_the_same_files_is_the_same_bytes(tmp_path: Path) -> None
 
 def test_a_project_arrives_as_it_is(server: Sshd, machine: RemoteMachine, tmp_path: Path) -> None:
     folder = checkout(tmp_path / "project")
-    send_project(machine, folder, "~/work/aquachat")
-    there = server.home / "work" / "aquachat"
+    send_project(machine, folder, "~/training/aquachat")
+    there = server.home / "training" / "aquachat"
     names = {path.name for path in there.iterdir()} - {".aquachat-sent"}
     assert names == set(TRAVELLING)
     assert (there / "tracked").read_bytes() == b"1"
