@@ -86,11 +86,14 @@ class Proxy:
             while True:
                 due, data = waiting.get()
                 time.sleep(max(0.0, due - time.monotonic()))
-                with suppress(OSError):
-                    if not data:
+                if not data:
+                    with suppress(OSError):
                         sink.shutdown(socket.SHUT_WR)
-                        return
+                    return
+                try:
                     sink.sendall(data)
+                except OSError:  # cut: what still waits here is not delivered, and not counted
+                    return
                 self._count(len(data), is_up=is_up)
 
         for work in (receive, send):
