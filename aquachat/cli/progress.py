@@ -7,25 +7,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from aquachat.pipeline.progress import ProgressBar
+
 PLAIN_INTERVAL_S = 30.0
 """A log file shows at most one line per bar in this time, and one at the end."""
 
 
-class Progress(Protocol):
+class Progress(ProgressBar, Protocol):
     """A running task, as `Output.progress` hands it out."""
 
     def advance(self, amount: float = 1) -> None:
         """Add to what is done."""
-        ...
-
-    def update(
-        self,
-        *,
-        completed: float | None = None,
-        total: float | None = None,
-        description: str | None = None,
-    ) -> None:
-        """Set what is done, what there is to do, or what is being done."""
         ...
 
 

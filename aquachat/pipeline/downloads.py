@@ -5,22 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from aquachat.data.download import DownloadEvent, DownloadEventKind
+from aquachat.pipeline.progress import ProgressBar
 
 MEGABYTE = 1_000_000
-
-
-class Bar(Protocol):
-    """The part of a progress bar that downloads use."""
-
-    def update(
-        self,
-        *,
-        completed: float | None = None,
-        total: float | None = None,
-        description: str | None = None,
-    ) -> None:
-        """Set what is done, what there is to do, or what is being done."""
-        ...
 
 
 class _Notes(Protocol):
@@ -39,7 +26,7 @@ class DownloadDisplay:
         total: what the bar counts between downloads.
     """
 
-    def __init__(self, output: _Notes, progress: Bar, description: str, total: int) -> None:
+    def __init__(self, output: _Notes, progress: ProgressBar, description: str, total: int) -> None:
         self._output = output
         self._progress = progress
         self._description = description

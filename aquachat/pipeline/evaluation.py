@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aquachat.config.recipes import EvalRecipe
 from aquachat.errors import ConfigError, MissingFileError
@@ -20,6 +20,7 @@ from aquachat.files import write_json
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.pipeline.baselines import OptionsOnlyBaselines
 from aquachat.pipeline.context import RunContext
+from aquachat.pipeline.progress import ProgressBar
 from aquachat.pipeline.scores import asked_tasks, chatcore_score, measure_base_tasks
 from aquachat.tasks.base import Task
 from aquachat.tasks.synthetic_task import synthetic_task
@@ -30,20 +31,6 @@ PROTOCOLS = ("generative", "categorical")
 COMPARISONS_FILE = "comparisons.json"
 SETTINGS = ("option_orders", "num_samples", "temperature", "max_new_tokens")
 """Keys of `[eval]` that say how questions were asked; results keep them."""
-
-
-class ProgressBar(Protocol):
-    """The part of a progress bar that evaluation uses."""
-
-    def update(
-        self,
-        *,
-        completed: float | None = None,
-        total: float | None = None,
-        description: str | None = None,
-    ) -> None:
-        """Set what is done, what there is to do, or what is being done."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from aquachat.data.manifest import MANIFEST_NAME
 from aquachat.pipeline.context import RunContext
 from aquachat.pipeline.downloads import DownloadDisplay
-from aquachat.pipeline.evaluation import ProgressBar, evaluate_run, sample_answers
+from aquachat.pipeline.evaluation import evaluate_run, sample_answers
 from aquachat.pipeline.names import TRAINING
 from aquachat.pipeline.preparing import expand_names, open_remotes, prepare_datasets
+from aquachat.pipeline.progress import ProgressBar
 from aquachat.pipeline.tokenizing import tokenize
 from aquachat.pipeline.training import train_stage
 from aquachat.text.tokenizer import Tokenizer

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aquachat.errors import DataError
-from aquachat.tasks.rows import RejectedRow, RowReason, read_rows, rejected
+from aquachat.tasks.row_files import usable_rows
+from aquachat.tasks.rows import RejectedRow, RowReason
 from aquachat.text.conversation import Conversation, Role, conversation_from_json
 
 
@@ -43,20 +44,10 @@ def load_conversations(path: Path) -> ChatRows:
         MissingFileError: there is no such file.
         DataError: the file has no usable row.
     """
-    conversations: list[Conversation] = []
-    bad: list[RejectedRow] = []
-    for row in read_rows(path):
-        if isinstance(row, RejectedRow):
-            bad.append(row)
-            continue
-        read = read_conversation_row(row.value)
-        if isinstance(read, RowReason):
-            bad.append(rejected(row, read))
-        else:
-            conversations.append(read)
-    if not conversations:
-        raise DataError(
-            f"no row of `{path}` is a conversation (line {bad[0].line_number}: {bad[0].reason})",
-            hint="a row needs `messages` that alternate between user and assistant",
-        )
+    conversations, bad = usable_rows(
+        path,
+        lambda row: read_conversation_row(row.value),
+        what="a conversation",
+        hint="a row needs `messages` that alternate between user and assistant",
+    )
     return ChatRows(tuple(conversations), tuple(bad))

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from aquachat.errors import DataError
 from aquachat.tasks.base import Example, Grade, ScoringProtocol
 from aquachat.tasks.choice_task import seeded_subset
 from aquachat.tasks.multiple_choice import CORRECT_REWARD, VALID_ANSWER_REWARD
 from aquachat.tasks.rationale import calculator_parts
-from aquachat.tasks.rows import RejectedRow, RowReason, read_rows, rejected
+from aquachat.tasks.row_files import usable_rows
+from aquachat.tasks.rows import RejectedRow, RowReason
 from aquachat.text.answer import answer_line, parse_numeric_answer
 from aquachat.text.calculator import format_number, parse_number
 from aquachat.text.conversation import (
@@ -107,20 +107,10 @@ def load_gsm8k(
         MissingFileError: there is no such file.
         DataError: the file has no usable row.
     """
-    problems: list[NumberProblem] = []
-    bad: list[RejectedRow] = []
-    for row in read_rows(path):
-        if isinstance(row, RejectedRow):
-            bad.append(row)
-            continue
-        problem = read_gsm8k_row(row.value, f"gsm8k/{split}/{row.line_number}")
-        if isinstance(problem, RowReason):
-            bad.append(rejected(row, problem))
-        else:
-            problems.append(problem)
-    if not problems:
-        raise DataError(
-            f"no row of `{path}` is a GSM8K problem (line {bad[0].line_number}: {bad[0].reason})",
-            hint="a row needs `question` and an `answer` that ends with `#### 72`",
-        )
+    problems, bad = usable_rows(
+        path,
+        lambda row: read_gsm8k_row(row.value, f"gsm8k/{split}/{row.line_number}"),
+        what="a GSM8K problem",
+        hint="a row needs `question` and an `answer` that ends with `#### 72`",
+    )
     return Gsm8kTask(split, seeded_subset(problems, max_examples, seed), tuple(bad))

@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from aquachat.errors import DataError, PreflightError
+from aquachat.errors import PreflightError
 from aquachat.tasks.base import Example, Grade, ScoringProtocol
 from aquachat.tasks.choice_task import seeded_subset
 from aquachat.tasks.multiple_choice import CORRECT_REWARD, VALID_ANSWER_REWARD
 from aquachat.tasks.program_text import find_program
-from aquachat.tasks.rows import RejectedRow, RowReason, read_rows, rejected
+from aquachat.tasks.row_files import usable_rows
+from aquachat.tasks.rows import RejectedRow, RowReason
 from aquachat.tasks.sandbox.runner import MAX_SOURCE_CHARS, require_sandbox, run_tests
 from aquachat.tasks.sandbox.types import SandboxLimits, SandboxResult
 from aquachat.text.conversation import Conversation, Role, text_message
@@ -159,21 +160,10 @@ def load_humaneval(
         DataError: the file has no usable row.
     """
     require_sandbox("HUMANEVAL")
-    problems: list[FunctionProblem] = []
-    bad: list[RejectedRow] = []
-    for row in read_rows(path):
-        if isinstance(row, RejectedRow):
-            bad.append(row)
-            continue
-        problem = read_function_row(row.value, f"humaneval/{split}/{row.line_number}")
-        if isinstance(problem, RowReason):
-            bad.append(rejected(row, problem))
-        else:
-            problems.append(problem)
-    if not problems:
-        raise DataError(
-            f"no row of `{path}` is a function to write (line {bad[0].line_number}:"
-            f" {bad[0].reason})",
-            hint="a row needs `prompt`, `entry_point` and a `test` that defines `check`",
-        )
+    problems, bad = usable_rows(
+        path,
+        lambda row: read_function_row(row.value, f"humaneval/{split}/{row.line_number}"),
+        what="a function to write",
+        hint="a row needs `prompt`, `entry_point` and a `test` that defines `check`",
+    )
     return HumanEvalTask(split, seeded_subset(problems, max_examples, seed), bad, limits)

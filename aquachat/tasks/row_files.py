@@ -7,13 +7,15 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aquachat.errors import DataError, MissingFileError
+
+T = TypeVar("T")
 
 MAX_LINE_BYTES = 16 * 2**20
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -95,6 +97,40 @@ def rejected(row: Row, reason: RowReason) -> RejectedRow:
     """The report of a row that reads well as JSON but cannot be used."""
     shown = json.dumps(row.value, ensure_ascii=False, default=str)[:_TEXT_SHOWN_CHARS]
     return RejectedRow(row.line_number, reason, shown)
+
+
+def usable_rows(
+    path: Path, read: Callable[[Row], T | RowReason], *, what: str, hint: str
+) -> tuple[list[T], list[RejectedRow]]:
+    """What `read` makes of the rows of a file, and those that it gave a reason for instead.
+
+    Args:
+        path: the file.
+        read: one row.
+        what: a row ought to be, for example `a GSM8K problem`.
+        hint: what a row needs.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: no row can be used.
+    """
+    found: list[T] = []
+    bad: list[RejectedRow] = []
+    for row in read_rows(path):
+        if isinstance(row, RejectedRow):
+            bad.append(row)
+            continue
+        value = read(row)
+        if isinstance(value, RowReason):
+            bad.append(rejected(row, value))
+        else:
+            found.append(value)
+    if not found:
+        first = bad[0]
+        raise DataError(
+            f"no row of `{path}` is {what} (line {first.line_number}: {first.reason})", hint=hint
+        )
+    return found, bad
 
 
 def _text_rows(path: Path) -> Iterator[Row | RejectedRow]:
