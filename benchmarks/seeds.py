@@ -167,7 +167,8 @@ def _tier_row(run: Mapping[str, Any], split: str, tier: str) -> list[object]:
     for stage in STAGES:
         entry = _result(run, stage, split)["by_tier"][tier]
         cells.append(f"{percent(entry['accuracy'])} {_interval(entry['ci95'])}")
-    difference = next(c for c in run["comparisons"] if (c["split"], c["tier"]) == (split, tier))
+    own = [c for c in run["comparisons"] if c["split"] == split and c["tier"] in (tier, "all")]
+    difference = next((c for c in own if c["tier"] == tier), own[0])  # one tier is `all`
     low, high = (100 * end for end in difference["ci95"])
     gain = f"{100 * difference['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
     count = _result(run, "sft", split)["by_tier"][tier]["num_examples"]

@@ -90,6 +90,7 @@ def _chat(command: Command) -> None:
     answer = talker.last_reply()
     if not output.json:
         sys.stdout.write("\n")
+        sys.stdout.flush()  # before what comes on stderr, where both go to one file
     output.result(answer)
     output.next_command(f"aquachat chat --run {run}")
 

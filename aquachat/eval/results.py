@@ -193,7 +193,7 @@ def compare(a: EvalResult, b: EvalResult) -> dict[str, stats.PairedDifference]:
     """How much better `b` is than `a`, over the questions both were asked: all, and each tier.
 
     Returns:
-        `all` and the names of tiers, if the task has any -> the paired difference.
+        `all` and the names of tiers, if the task has more than one -> the paired difference.
 
     Raises:
         DataError: they have no question in common.
@@ -209,6 +209,8 @@ def compare(a: EvalResult, b: EvalResult) -> dict[str, stats.PairedDifference]:
     for key in parts[ALL_QUESTIONS]:
         if tiers[key]:
             parts.setdefault(tiers[key], []).append(key)
+    if len(parts) == 2:  # one tier: its comparison would stand there twice
+        parts = {ALL_QUESTIONS: parts[ALL_QUESTIONS]}
     return {
         name: stats.paired_difference([before[k] for k in keys], [after[k] for k in keys])
         for name, keys in parts.items()

@@ -19,7 +19,7 @@ from aquachat.infer.engine import Engine
 from aquachat.infer.types import Completion, SamplingParams
 from aquachat.model.batch import IGNORE, Batch, JsonDict, RolloutFields
 from aquachat.rl.grpo import group_advantages
-from aquachat.tasks.base import Example, Grade, Task
+from aquachat.tasks.base import Example, Grade, Task, grade_all
 from aquachat.text.render import ChatRenderer, StopReason
 from aquachat.world import World
 
@@ -120,10 +120,13 @@ class RolloutSource:
             [self.renderer.parse(c.tokens).text for c in completions_G]
             for completions_G in completions_P_G
         ]
-        grades_P_G = [
-            [self.task.grade(example, text) for text in texts_G]
+        pairs = [
+            (example, text)
             for example, texts_G in zip(examples, texts_P_G, strict=True)
+            for text in texts_G
         ]
+        grades = iter(grade_all(self.task, pairs))
+        grades_P_G = [[next(grades) for _ in texts_G] for texts_G in texts_P_G]
         advantages_P_G = group_advantages([[g.reward for g in grades] for grades in grades_P_G])
         return [
             Rollout(

@@ -344,14 +344,25 @@ def against_baselines(entry: EvalEntry) -> str:
     return "below the baselines" if accuracy.high < baseline else "not told apart from guessing"
 
 
+MAX_P_VALUE = 0.05
+"""Of a difference that is called a gain or a loss, after adjustment (Holm)."""
+
+
 def reading_of(row: Mapping[str, Any]) -> str:
-    """Whether a paired difference is a gain, a loss, or not told apart from none."""
+    """Whether a paired difference is a gain, a loss, or not told apart from none.
+
+    An interval beside others may lie above zero by luck: then the adjusted p-value has to agree.
+    """
     low, high = _ends(row)
     if low is None or high is None:
         return "no interval to judge by"
-    if low > 0:
-        return "a gain"
-    return "a loss" if high < 0 else "not told apart from no change"
+    if low <= 0 <= high:
+        return "not told apart from no change"
+    word = "a gain" if low > 0 else "a loss"
+    adjusted = row.get("p_value_holm")
+    if isinstance(adjusted, float) and adjusted > MAX_P_VALUE:
+        return f"perhaps {word}: one of several comparisons"
+    return word
 
 
 def interval(estimate: Estimate) -> str:

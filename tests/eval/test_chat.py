@@ -248,6 +248,15 @@ def test_comparison_pairs_questions_and_tiers() -> None:
     assert found["all"].p_value < 0.01
 
 
+def test_a_single_tier_is_not_compared_twice() -> None:
+    task = make_task(20)
+    task.items = tuple(
+        replace(item, attributes={**item.attributes, "tier": "easy"}) for item in task.items
+    )
+    result = evaluate_task(AnsweringEngine(task, lambda gold: gold), RENDERER, task)
+    assert set(compare(result, result)) == {"all"}
+
+
 def test_harder_problems_of_all_splits_are_compared_together() -> None:
     first, second = make_task(60, seed=1), make_task(40, seed=2)
     second.items = tuple(replace(item, id=f"other/{item.id}") for item in second.items)

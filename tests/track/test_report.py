@@ -356,6 +356,14 @@ def test_no_difference_is_called_more_than_its_interval(interval: object, words:
     assert reading_of({"difference": 0.03, "ci95": interval}) == words
 
 
+@pytest.mark.parametrize(("adjusted", "words"), [(0.04, "a gain"), (0.2, "perhaps a gain")])
+def test_one_of_several_differences_is_called_a_gain_after_adjustment(
+    adjusted: float, words: str
+) -> None:
+    row = {"difference": 0.03, "ci95": [0.01, 0.05], "p_value_holm": adjusted}
+    assert reading_of(row).partition(":")[0] == words
+
+
 def test_summary_tables_take_whatever_a_document_holds(run: Path) -> None:
     assert summary_tables({}) == []
     titles = [table.title for table in summary_tables(document_of(run))]
