@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import typer
 
+from aquachat.cli import launch_job, launch_order
 from aquachat.cli.command import Command, execute
+from aquachat.cli.launch_options import dollars
 from aquachat.cli.launch_views import (
     OFFER_COLUMNS,
     offer_json,
@@ -51,6 +52,8 @@ PROVIDER = Argument(
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this panel to `app`."""
+    launch_order.register(launch)
+    launch_job.register(launch)
     app.add_typer(launch, name="launch", rich_help_panel=PANEL)
 
 
@@ -100,7 +103,7 @@ def _offers(command: Command) -> None:
         gpus=tuple(settings["gpu"] or ()),
         count=settings["gpu_count"],
         regions=tuple(settings["region"] or ()),
-        max_price_usd_per_hour=_dollars(settings["max_price"]),
+        max_price_usd_per_hour=dollars(settings["max_price"]),
     )
     providers = [session.provider for session in _sessions(command)]
     found, problems = offers_of(providers, want)
@@ -205,21 +208,27 @@ def _reap(command: Command) -> None:
             inspect.Parameter.empty,
             typer.Argument(metavar="JOB", help="A job, or the id of a machine"),
         ),
+        "now": Argument(
+            bool, False, typer.Option("--now", help="End at once, without saving and pulling")
+        ),
         "provider": PROVIDER,
     },
 )
 def stop(settings: Settings) -> None:
-    """End every machine of a job, or one machine by its id, and confirm that it ended.
+    """Let a job save, bring its results here, end its machine and confirm that it ended.
+
+    On a machine of your own only the training ends.
 
     Examples:
         aquachat launch stop 1a2b3c4d
 
-        aquachat launch stop 1a2b3c4d --provider hyperbolic --json
+        aquachat launch stop 1a2b3c4d --now --json
     """
     execute(settings, _stop)
 
 
 def _stop(command: Command) -> None:
+    from aquachat.cli.launch_job import stop_work
     from aquachat.cloud.errors import CloudError
     from aquachat.cloud.interrupts import raising_signals
     from aquachat.cloud.survey import stop as stop_at
@@ -228,6 +237,8 @@ def _stop(command: Command) -> None:
     ended: list[Ended] = []
     problems: list[AquachatError] = []
     with raising_signals():
+        if stop_work(command, target, now=command.settings["now"]):
+            return
         for session in _sessions(command):
             try:
                 ended = stop_at(session, target)
@@ -259,18 +270,6 @@ def _sessions(command: Command) -> list[CloudSession]:
         open_session(name, environ=command.environ, home=command.home, say=command.output.note)
         for name in dict.fromkeys(names)
     ]
-
-
-def _dollars(text: str | None) -> Decimal | None:
-    if text is None:
-        return None
-    try:
-        amount = Decimal(text.removeprefix("$"))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount <= 0:
-        raise ConfigError(f"`--max-price {text}` is no price", hint="use dollars such as 2.5")
-    return amount
 
 
 def _unknown(problems: Mapping[str, str | None]) -> AquachatError:

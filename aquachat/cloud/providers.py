@@ -30,6 +30,11 @@ KEY_ENVS: Final[Mapping[str, tuple[str, ...]]] = {
     LambdaLabs.name: LambdaLabs.key_envs,
     Hyperbolic.name: Hyperbolic.key_envs,
 }
+URL_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    LambdaLabs.name: ("AQUACHAT_LAMBDA_URL",),
+    Hyperbolic.name: ("AQUACHAT_HYPERBOLIC_URL", GENERATION_VARIABLE),
+}
+"""What else decides whom a provider's client asks."""
 
 
 def surroundings(environ: Mapping[str, str], clock: Clock) -> Surroundings:

@@ -27,13 +27,19 @@ def watch(
     session: CloudSession,
     machine: Machine,
     *,
-    is_done: Callable[[], bool] = lambda: False,
+    is_done: Callable[[float], bool] = lambda seconds: False,
     poll_s: float = POLL_S,
 ) -> Verdict:
     """Return when the job is done, over its limits, or its machine is gone; ends nothing itself.
 
     The limits are read from the ledger at each poll, so that another command can change them. The
     last wait ends at the deadline, and a poll that takes long is the most by which it is missed.
+
+    Args:
+        session: the provider and the ledger.
+        machine: of the job.
+        is_done: whether the work has ended; it may wait for that for the seconds it is given.
+        poll_s: how often the provider is asked.
     """
     while True:
         job = session.job(machine.job)
@@ -44,13 +50,13 @@ def watch(
         if now_s >= deadline_s:
             reason = job.limits.reason(job.uses(machine), now_s) or "its time is up"
             return Verdict("limit", reason)
-        if is_done():
+        if is_done(min(poll_s, deadline_s - now_s)):
             return Verdict("done", "the work ended")
         instance = _ask(session, machine)
         if instance is not None and instance.status.is_broken:
             return Verdict("gone", f"the provider says `{instance.raw_status}`")
-        left_s = deadline_s - session.clock.time()
-        session.clock.sleep(min(poll_s, max(0.0, left_s)))
+        next_s = min(now_s + poll_s, deadline_s)
+        session.clock.sleep(max(0.0, next_s - session.clock.time()))
 
 
 def _ask(session: CloudSession, machine: Machine) -> Instance | None:

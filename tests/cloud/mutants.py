@@ -554,8 +554,8 @@ MUTANTS = (
     Mutant(
         "polls are longer than asked",
         "watching",
-        "min(poll_s, max(0.0, left_s))",
-        "4 * poll_s",
+        "next_s = min(now_s + poll_s, deadline_s)",
+        "next_s = now_s + 4 * poll_s",
         "limits overshoot",
     ),
     Mutant(

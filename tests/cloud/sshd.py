@@ -66,6 +66,7 @@ class Sshd:
 
     def set_session(self, *, path: str = PATH, limits: str = "", home: Path | None = None) -> None:
         """What every session has: its PATH, its home, and a line such as `ulimit -f 10`."""
+        self.path = path
         session = self.folder / "session"
         session.write_text(
             SESSION.format(

@@ -112,7 +112,7 @@ def test_the_watcher_ends_when_the_work_does(world: World) -> None:
     plan = world.plan()
     machine = launch_ready(session, plan).machine
     polls = iter([False, False, True])
-    assert watch(session, machine, is_done=lambda: next(polls)).kind == "done"
+    assert watch(session, machine, is_done=lambda seconds: next(polls)).kind == "done"
 
 
 def test_the_watcher_sees_a_machine_that_the_provider_took_away(world: World) -> None:
@@ -142,7 +142,7 @@ def test_changed_limits_are_read_at_the_next_poll(world: World) -> None:
     machine = launch_ready(session, plan).machine
     num_polls = 0
 
-    def change_at_the_third_poll() -> bool:
+    def change_at_the_third_poll(seconds: float) -> bool:
         nonlocal num_polls
         num_polls += 1
         if num_polls == 3:
