@@ -249,7 +249,7 @@ def _compiled_for(contents: Contents) -> tuple[str, tuple[int, int] | None, str 
 
 
 def _tag_glibc(tag: str) -> tuple[int, int] | None:
-    """Of `manylinux_2_34_x86_64` (PEP 600) or `manylinux2014_x86_64` (PEP 599): (2, 34), (2, 17)."""
+    """The (2, 34) of `manylinux_2_34_x86_64` (PEP 600), the (2, 17) of `manylinux2014` (599)."""
     match = _MANYLINUX.fullmatch(tag)
     return (int(match[1]), int(match[2])) if match else _OLD_MANYLINUX.get(tag.partition("_")[0])
 
