@@ -217,11 +217,11 @@ def _run(command: list[str], folder: Path) -> str | None:
         return f"it did not end within {BUILD_S:g} s"
     except OSError as error:
         return str(error)
+    if done.returncode == 0:
+        return None
     lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines()]
-    errors = [line for line in lines if line.startswith("error")] or [
-        line for line in lines if line
-    ]
-    return None if done.returncode == 0 else (errors[0] if errors else f"code {done.returncode}")
+    errors = [line for line in lines if line.startswith("error")] or list(filter(None, lines))
+    return errors[0] if errors else f"code {done.returncode}"
 
 
 def _difference(here: Platform, machine: Platform) -> str | None:
