@@ -63,6 +63,10 @@ RENT_ARGUMENTS: dict[str, Argument] = {
         "Let the machine end itself: your key lies there, for its user only",
         LIMITS_PANEL,
     ),
+    "ssh_user": text("--ssh-user", "NAME", "To log in as (default: ubuntu)", MACHINE_PANEL),
+    "ssh_port": option(
+        int | None, None, "--ssh-port", help="Other than the provider's", panel=MACHINE_PANEL
+    ),
     "list_": flag("--list", "Only list what could be ordered", MACHINE_PANEL),
     "dry_run": flag("--dry-run", "Show what would be ordered and done, and its cost", WORK_PANEL),
 }
@@ -246,6 +250,8 @@ def _options(settings: Settings) -> Options:
         detach=settings["detach"],
         self_terminate=settings["self_terminate"],
         key_file=settings["ssh_key"],
+        user=settings["ssh_user"],
+        port=settings["ssh_port"],
     )
 
 

@@ -60,6 +60,10 @@ class Options:
     """Leave when the work has started; the machine ends itself."""
     self_terminate: bool = False
     key_file: Path | None = None
+    user: str | None = None
+    """To log in as; by default the one that the provider names."""
+    port: int | None = None
+    """Of SSH, in the same way."""
     host_key: HostKey | None = field(default=None, repr=False)
 
 
@@ -166,12 +170,12 @@ class Rental:
         return True
 
     def _connected(self, instance: Instance) -> RemoteMachine | None:
-        key = self._options.host_key
+        options, key = self._options, self._options.host_key
         target = Target(
             str(instance.ip),
-            instance.ssh_user,
-            instance.ssh_port,
-            self._options.key_file,
+            options.user or instance.ssh_user,
+            options.port or instance.ssh_port,
+            options.key_file,
             None if key is None else key.public,
         )
         if self._remote is None or self._remote.target != target:

@@ -127,6 +127,10 @@ class FakeCloud:
         self.has_unknown_fields = False
         self.accepted_key = KEY
         self.url_elsewhere = ""
+        self.login = ("198.51.100.2", 22, "ubuntu")
+        """Where every machine is reached: address, port, user."""
+        self.on_birth: Callable[[FakeMachine], None] = lambda machine: None
+        self.on_end: Callable[[FakeMachine], None] = lambda machine: None
         self.account = f"/account-{next(_ACCOUNTS)}"
 
     # the meter
@@ -279,6 +283,7 @@ class FakeCloud:
             ip_s=active_s + self.ip_late_s,
             forced_status=self.status_of_next.popleft() if self.status_of_next else None,
         )
+        self.on_birth(self.machines[machine_id])
 
     def add_foreign(self, machine_id: str, name: str, body: Mapping[str, Any]) -> None:
         """A machine of somebody else on the same account."""
@@ -292,6 +297,7 @@ class FakeCloud:
             self.num_ignored_terminates -= 1
         elif machine.ended_s is None:
             machine.ended_s = max(self.clock.time(), machine.created_s)
+            self.on_end(machine)
 
     def visible(self) -> list[FakeMachine]:
         """What a list shows; a stale one lacks what was made in the last ten minutes."""

@@ -148,7 +148,7 @@ class FakeHyperbolic(FakeCloud):
             "providerData": {},
         }
         if self.clock.time() >= machine.ip_s:
-            login = {"host": "198.51.100.7", "port": 22, "user": "ubuntu"}
+            login = dict(zip(("host", "port", "user"), self.login, strict=True))
             item["providerData"] = {"sshNetworking": [login]}
         if self.has_unknown_fields:
             item["future"] = {"x": 1}

@@ -150,7 +150,7 @@ class FakeLambda(FakeCloud):
             "tags": body.get("tags", []),
         }
         if self.clock.time() >= machine.ip_s:
-            item["ip"] = "198.51.100.2"
+            item["ip"] = self.login[0]
         if self.has_unknown_fields:
             item["billing_project"] = {"id": 1, "future": [True]}
         return item
