@@ -55,6 +55,7 @@ class FakeHyperbolic(FakeCloud):
         self.balance_cents = 100_000
         self.names_new_rental = True
         self.boot_s = 140.0
+        self.login = ("198.51.100.7", 22, "ubuntu")
 
     def route(self, method: str, path: str) -> str:
         return ROUTES.get((method, path.removeprefix(self.prefix)), "?")

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,7 +39,8 @@ ForceCommand {folder}/session
 SESSION = """#!/bin/sh
 cd {home} || exit 1
 {limits}
-exec env -i HOME={home} USER={user} SHELL=/bin/sh PATH={path} sh -c "$SSH_ORIGINAL_COMMAND"
+exec env -i HOME={home} USER={user} SHELL=/bin/sh PATH={path} {variables} \
+  sh -c "$SSH_ORIGINAL_COMMAND"
 """
 
 
@@ -64,8 +65,15 @@ class Sshd:
     def host_key(self) -> str:
         return (self.folder / "host_key.pub").read_text()
 
-    def set_session(self, *, path: str = PATH, limits: str = "", home: Path | None = None) -> None:
-        """What every session has: its PATH, its home, and a line such as `ulimit -f 10`."""
+    def set_session(
+        self,
+        *,
+        path: str = PATH,
+        limits: str = "",
+        home: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """What every session has: its PATH, its home, a line such as `ulimit -f 10`, and more."""
         self.path = path
         session = self.folder / "session"
         session.write_text(
@@ -74,6 +82,7 @@ class Sshd:
                 user=self.user,
                 path=shlex.quote(path),
                 limits=limits,
+                variables=shlex.join(f"{k}={v}" for k, v in (variables or {}).items()),
             )
         )
         session.chmod(0o755)

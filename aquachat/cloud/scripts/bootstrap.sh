@@ -136,8 +136,8 @@ need_cargo() {
   tell step "installing Rust (rustup, minimal), which compiles the tokenizer of the clone"
   CARGO_HOME=$work/cargo RUSTUP_HOME=$work/rustup
   export CARGO_HOME RUSTUP_HOME
-  download https://sh.rustup.rs "$work/job/rustup.sh" \
-    && sh "$work/job/rustup.sh" -q -y --profile minimal --no-modify-path \
+  { download https://sh.rustup.rs "$work/job/rustup.sh" \
+    && sh "$work/job/rustup.sh" -q -y --profile minimal --no-modify-path; } \
     || fail cargo "Rust could not be installed: $(last_line)"
 }
 
@@ -261,7 +261,7 @@ make_venv() {
 
 # The packages of a named Python are used as they are; only the wheel is unpacked beside them.
 use_python() {
-  case $python in "~/"*) python=$HOME/${python#"~/"} ;; esac
+  case $python in \~/*) python=$HOME/${python#\~/} ;; esac
   base=$(command -v -- "$python") || fail named "there is no \`$python\` on the machine"
   "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
     || fail named "\`$python\` is older than Python 3.11, or does not run"
