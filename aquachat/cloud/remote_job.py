@@ -202,6 +202,11 @@ class LogFollower:
                 self.offset += len(block)
                 self._sink(block)
             result = channel.finish()
+        if result.code < 0:
+            raise DroppedError(
+                f"{self._machine.target} ended what read the log, as when it shuts down",
+                hint="see with `aquachat launch status` whether it still runs",
+            )
         if result.code not in (0, ENDED, LOST):
             if result.code == NOT_STARTED:
                 raise CommandError(

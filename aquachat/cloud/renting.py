@@ -26,7 +26,7 @@ from aquachat.cloud.launching import LaunchPlan
 from aquachat.cloud.pull import Pulled
 from aquachat.cloud.remote import RemoteMachine
 from aquachat.cloud.remote_job import GRACE_S, JobState, Place, set_deadline, start
-from aquachat.cloud.self_termination import arm
+from aquachat.cloud.self_termination import Order, arm, set_order
 from aquachat.cloud.session import CloudSession, in_charge, mark_started
 from aquachat.cloud.ssh_errors import AuthFailedError, SshError, UnreachableError
 from aquachat.cloud.target import Target
@@ -285,7 +285,7 @@ def _watch(session: CloudSession, machine: Machine, attended: Attended) -> Verdi
         if session.clock.time() >= soft_s:
             return True
         if limit_s[0] not in (0.0, deadline_s):
-            _tell_limit(session, attended, soft_s - session.clock.time())
+            _tell_limit(session, attended, machine, deadline_s, soft_s)
         limit_s[0] = deadline_s
         if follower is None or follower.is_over:
             return follower is not None and not attended.record.keep
@@ -298,12 +298,18 @@ def _watch(session: CloudSession, machine: Machine, attended: Attended) -> Verdi
     return verdict
 
 
-def _tell_limit(session: CloudSession, attended: Attended, seconds: float) -> None:
-    """Another command changed the limits: the timer on the machine must know."""
+def _tell_limit(
+    session: CloudSession, attended: Attended, machine: Machine, deadline_s: float, soft_s: float
+) -> None:
+    """Another command changed the limits: the timers on the machine must know."""
+    remote, place, now_s = attended.remote, attended.record.place, session.clock.time()
     try:
-        set_deadline(attended.remote, attended.record.place, seconds)
+        set_deadline(remote, place, soft_s - now_s)
+        if attended.record.self_terminate:
+            order = Order(machine.provider, machine.instance_id, deadline_s - now_s)
+            set_order(remote, place, order)
     except SshError as error:
-        session.say(f"the timer on the machine could not be changed: {error.message}")
+        session.say(f"the timers on the machine could not be changed: {error.message}")
 
 
 def _conclude(

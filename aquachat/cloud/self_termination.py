@@ -95,17 +95,20 @@ def arm(
         f"itself: a file that only its user can read (`{place.file(KEY_FILE)}`)"
     )
     machine.persist(lambda: write_env(machine, place.file(KEY_FILE), values))
-    order = Order(rented.provider, rented.instance_id, seconds, linger_s)
-    text = json.dumps(asdict(order)).encode()
-    machine.persist(lambda: machine.script(_WRITE, place.file(ORDER_FILE), stdin=text))
+    set_order(machine, place, Order(rented.provider, rented.instance_id, seconds, linger_s))
     words = command("self_terminate", place.work)
     machine.persist(lambda: machine.check(words))
+
+
+def set_order(machine: RemoteMachine, place: Place, order: Order) -> None:
+    """Write what the machine is to end, and when; its time counts from now."""
+    text = json.dumps(asdict(order)).encode()
+    machine.persist(lambda: machine.script(_WRITE, place.file(ORDER_FILE), stdin=text))
 
 
 def end_when_due(
     work: Path,
     provider: CloudProvider,
-    order: Order,
     *,
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
@@ -116,14 +119,13 @@ def end_when_due(
     Args:
         work: the work folder of the job on this machine.
         provider: with the account's key.
-        order: what and when.
         now: seconds since the epoch.
         sleep: how to wait.
         say: takes lines for `terminate.log`.
     """
-    written_s = (work / ORDER_FILE).stat().st_mtime
-    while not (why := _reason(work, order, written_s, now())):
+    while not (why := _reason(work, now())):
         sleep(POLL_S)
+    order = read_order(work)
     while True:
         say(f"ending machine {order.instance_id}: {why}")
         try:
@@ -140,9 +142,15 @@ def end_when_due(
     (work / "job" / "terminate.done").touch()
 
 
-def _reason(work: Path, order: Order, written_s: float, now_s: float) -> str:
+def read_order(work: Path) -> Order:
+    """What the launcher, or a watcher with other limits, wrote last."""
+    return Order(**json.loads((work / ORDER_FILE).read_text("utf-8")))
+
+
+def _reason(work: Path, now_s: float) -> str:
     """Why the machine must end now; empty while it may go on."""
-    if now_s >= written_s + order.seconds:
+    order = read_order(work)
+    if now_s >= (work / ORDER_FILE).stat().st_mtime + order.seconds:
         return "its time is up"
     code = work / "job" / "exit"
     if code.exists() and now_s >= code.stat().st_mtime + order.linger_s:
@@ -153,11 +161,10 @@ def _reason(work: Path, order: Order, written_s: float, now_s: float) -> str:
 def main(arguments: list[str]) -> int:
     """The program on the machine."""
     work = Path(arguments[0])
-    order = Order(**json.loads((work / ORDER_FILE).read_text("utf-8")))
     environ = parse_env_file((work / KEY_FILE).read_text("utf-8"))
     clock = SystemClock()
     around = Surroundings(environ, clock, random.Random(), Pacer(clock))
-    end_when_due(work, open_provider(order.provider, around), order)
+    end_when_due(work, open_provider(read_order(work).provider, around))
     return 0
 
 
