@@ -195,7 +195,7 @@ def bootstrap(
         DroppedError: the connection was lost, and again until the deadline.
     """
     words = command("bootstrap", *setup.arguments(_key(setup)))
-    describe = _program("describe")
+    describe = program("describe")
     end = machine.now() + deadline_s
 
     def attempt() -> dict[str, Any]:
@@ -280,11 +280,12 @@ def _last_relevant(stderr: str) -> str:
 
 def _key(setup: Setup) -> str:
     """Stands for what was asked and for how it is done; the wheel's hash is added there."""
-    parts = [*setup.arguments(""), script("bootstrap"), _program("describe")]
+    parts = [*setup.arguments(""), script("bootstrap"), program("describe")]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """The text of `scripts/NAME.py`, a program for the Python of a machine."""
     return files("aquachat.cloud").joinpath("scripts", f"{name}.py").read_text("utf-8")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -15,6 +16,7 @@ import aquachat
 from aquachat.cloud.bootstrap import Clone, Environment, Setup, bootstrap, platform_of
 from aquachat.cloud.remote import RemoteMachine
 from aquachat.cloud.ssh_errors import CommandError, DeadlineError
+from aquachat.cloud.transfer import send_file
 from aquachat.cloud.wheel import Platform, local_platform, make_wheel
 from aquachat.errors import ConfigError
 from tests.cloud.fake_programs import Machine
@@ -321,17 +323,20 @@ def test_an_old_uv_is_not_used(programs: Machine, machine: RemoteMachine) -> Non
 
 DRIVERS = [
     ("580.65.06", "cu130"),
+    ("550.144.03", "cu126"),
+    ("No devices were found", "cpu"),
     ("580.42.01", "cu128"),
     ("570.124.06", "cu128"),
-    ("550.144.03", "cu126"),
     ("525.60.13", "cu126"),
     ("470.82.01", "cu118"),
     ("390.77", "cpu"),
-    ("No devices were found", "cpu"),
 ]
 
 
-@pytest.mark.parametrize(("driver", "build"), DRIVERS)
+@pytest.mark.parametrize(
+    ("driver", "build"),
+    [*DRIVERS[:3], *(pytest.param(*case, marks=pytest.mark.long) for case in DRIVERS[3:])],
+)
 def test_without_uv_the_index_of_torch_follows_the_driver(
     programs: Machine, machine: RemoteMachine, driver: str, build: str
 ) -> None:
@@ -604,3 +609,36 @@ def test_a_home_with_quotes_and_spaces_works(programs: Machine, machine: RemoteM
     assert machine.check([environment.python, "-c", "print(1)"]).text == "1\n"
     assert aquachat.__version__ in machine.check([f"{WORK}/bin/aquachat", "--version"]).text
     assert not list(programs.server.folder.rglob("hit"))
+
+
+NETWORK = ("PIP_", "UV_", "SSL_", "CURL_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+"""How this computer reaches an index; a session over SSH has an empty environment."""
+
+
+@pytest.mark.long
+def test_an_empty_machine_is_set_up_for_real(server: Sshd, tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if name.startswith(NETWORK)}
+    server.set_session(variables=variables)
+    shutil.rmtree(server.home / "aquachat")
+    said: list[str] = []
+    with server.machine(tmp_path / "job") as machine:
+        made = make_wheel(
+            tmp_path / "wheels", machine_platform=platform_of(machine), say=said.append
+        )
+        setup = Setup(WORK, f"{WORK}/wheel/{made.path.name}", device="cpu", programs=())
+        send_file(machine, made.path, setup.wheel)
+        try:
+            environment = bootstrap(machine, setup, say=said.append)
+        except CommandError as error:
+            if "cannot reach" in error.message:
+                pytest.skip(error.message)
+            raise
+        started_s = time.monotonic()
+        assert bootstrap(machine, setup, say=said.append) == environment
+        print(f"again: {time.monotonic() - started_s:.2f} s", environment, *said, sep="\n")
+        code = "import torch; print(int((torch.ones(3, 3) @ torch.ones(3, 3)).sum()))"
+        assert machine.check([environment.python, "-c", code]).text == "27\n"
+        run = f'PATH="$HOME/{WORK}/bin:$PATH" aquachat --version'
+        assert made.version in machine.script(run).text
+        if not made.is_pure:
+            machine.check([environment.python, "-c", "import aquachat._tokenizer"])
