@@ -113,5 +113,9 @@ class cuda:
     get_device_properties = _Properties
 
     @staticmethod
+    def get_device_name(index: int) -> str:
+        return _Properties(index).name
+
+    @staticmethod
     def get_device_capability(index: int) -> tuple[int, int]:
         return (9, 0) if index % 2 == 0 else (7, 0)

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,6 @@ class Rented:
         session = self.world.session()
         key = make_host_key() if session.provider.injects_host_key else None
         if key is not None:
-            from dataclasses import replace
-
             plan = replace(plan, user_data=key.user_data())
         values: dict[str, Any] = {
             "auto_start": True,
@@ -126,11 +124,20 @@ class Rented:
                 assert secret.encode() not in sent.request
 
 
+def without_torch(server: Sshd) -> None:
+    """Let the machine's Python find a torch that is imported at once, and sees one GPU."""
+    folder = server.folder / "torch"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("fake_torch.py"), folder / "torch.py")
+    server.set_session(variables={"PYTHONPATH": str(folder), "FAKE_GPUS": "1"})
+
+
 @contextmanager
 def rented(kind: str, folder: Path, wheels: Path) -> Iterator[Rented]:
     """An account at a provider whose every machine is this computer, behind a real sshd."""
     with running_sshd(folder / "sshd") as server, world_of(kind, folder / "home") as world:
         shutil.copytree(wheels, world.home / "cloud" / "wheels")
+        without_torch(server)
         made = Rented(world, server)
         world.cloud.login = ("127.0.0.1", server.port, server.user)
         world.cloud.on_birth = made.born
