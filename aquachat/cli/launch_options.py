@@ -71,6 +71,9 @@ WORK_ARGUMENTS: dict[str, Argument] = {
     ),
     "detach": flag("--detach", "Leave when training has started", WORK_PANEL),
     "device": text("--device", "cuda|cpu", "cpu skips the check of the GPU", WORK_PANEL),
+    "python": text(
+        "--python", "PATH", "Interpreter there whose torch is used (default: a new one)", WORK_PANEL
+    ),
     "tokenizer": text(
         "--tokenizer", "NAME", "Use this tokenizer of yours instead of training one", WORK_PANEL
     ),
@@ -156,7 +159,7 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         files=tuple(_pair(item) for item in settings["send_file"] or ()),
         env=_environment(command, copies_env_file=copies_env_file),
         device="cpu" if device == "cpu" else "cuda",
-        python=settings.get("python"),
+        python=settings["python"],
         with_optimizer=settings["with_optimizer"],
         pull=tuple(_inside(name) for name in settings["pull"] or ()),
     )

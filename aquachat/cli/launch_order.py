@@ -145,12 +145,6 @@ def hyperbolic(settings: Settings) -> None:
         "port": option(
             int, 22, "--port", "-p", help="Of its SSH (default: 22)", panel="The machine"
         ),
-        "python": text(
-            "--python",
-            "PATH",
-            "Interpreter there whose torch is used (default: a new one)",
-            MACHINE_PANEL,
-        ),
         "max_hours": option(
             float | None,
             None,
