@@ -344,7 +344,7 @@ def _host(command: Command) -> None:
         limits_of({"max_hours": hours, "max_cost": None})
     folder = job_folder(command.home, new_job())
     if settings["dry_run"]:
-        show_plan(command, None, None, work, None)
+        show_plan(command, None, None, work, None, target=str(target))
         return
     command.output.note(
         f"job {folder.job} on {target}; Ctrl-C only stops looking, `aquachat launch stop "

@@ -24,6 +24,8 @@ def show_plan(
     plan: LaunchPlan | None,
     work: Work,
     options: Options | None,
+    *,
+    target: str = "",
 ) -> None:
     """Say what would be done; nothing is ordered, and no value of a variable is shown.
 
@@ -33,6 +35,7 @@ def show_plan(
         plan: the order.
         work: what runs.
         options: around it.
+        target: one's own machine.
     """
     document: dict[str, Any] = {"dry_run": True, "work": _work_json(work)}
     offers: list[Offer] = []
@@ -41,13 +44,15 @@ def show_plan(
         document |= _order_json(session, plan, options)
         document["offers"] = [_priced(offer, plan, work) for offer in offers]
     command.output.result(document)
+    if target:
+        command.output.text(f"machine: {target}, nothing is sent to it now")
     for name, value in document["work"].items():
         if value not in (None, [], ""):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             command.output.text(f"{name.replace('_', ' ')}: {shown}")
     if session is not None and plan is not None:
         _show_order(command, session, plan, work, document, offers)
-    command.output.next_command("the same without `--dry-run`")
+    command.output.hint("leave `--dry-run` out to do it")
 
 
 def _work_json(work: Work) -> dict[str, Any]:
