@@ -15,10 +15,9 @@ import typer
 
 from aquachat.cli.command import Command, execute
 from aquachat.cli.launch_views import (
-    OFFER_COLUMNS,
-    offer_json,
-    offer_row,
     show_ended,
+    show_estimates,
+    show_offers,
     show_surveys,
     warn_of_keyless,
     warn_of_problems,
@@ -78,6 +77,16 @@ def register(app: typer.Typer) -> None:
         "all_": Argument(
             bool, False, typer.Option("--all", help="Also what is said not to be free now")
         ),
+        "depth": Argument(
+            int | None,
+            None,
+            typer.Option(
+                "--depth",
+                min=1,
+                max=256,
+                help="Add the hours and dollars of a whole run with so many layers, cheapest first",
+            ),
+        ),
     },
 )
 def offers(settings: Settings) -> None:
@@ -87,6 +96,8 @@ def offers(settings: Settings) -> None:
         aquachat launch offers
 
         aquachat launch offers --gpu h100 --gpu-count 1 --max-price 2.5 --json
+
+        aquachat launch offers --depth 20 --all
     """
     execute(settings, _offers)
 
@@ -94,6 +105,7 @@ def offers(settings: Settings) -> None:
 def _offers(command: Command) -> None:
     from aquachat.cloud.base import GpuRequest
     from aquachat.cloud.providers import offers_of
+    from aquachat.cloud.workload import Workload
 
     settings = command.settings
     want = GpuRequest(
@@ -105,13 +117,11 @@ def _offers(command: Command) -> None:
     providers = [session.provider for session in _sessions(command)]
     found, problems = offers_of(providers, want)
     shown = [offer for offer in found if offer.available or settings["all_"]]
-    command.output.result(
-        {
-            "offers": [offer_json(offer) for offer in shown],
-            "problems": {name: error.message for name, error in problems.items()},
-        }
-    )
-    command.output.table("Offers", OFFER_COLUMNS, [offer_row(offer) for offer in shown])
+    said = {name: error.message for name, error in problems.items()}
+    if settings["depth"] is None:
+        show_offers(command, shown, said)
+    else:
+        show_estimates(command, shown, said, Workload.of_depth(settings["depth"]))
     warn_of_problems(command, problems)
     if not shown and not problems:
         command.output.note(_nothing_free(found, want))
