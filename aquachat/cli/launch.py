@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from aquachat.cli.command import Command, execute
+from aquachat.cli.launch_template import template
 from aquachat.cli.launch_views import (
     show_ended,
     show_estimates,
@@ -248,6 +249,9 @@ def _stop(command: Command) -> None:
     show_ended(command, ended, ())
     _raise_all(command, problems)
     command.output.next_command(STATUS)
+
+
+launch.command("template")(template)
 
 
 def _sessions(command: Command) -> list[CloudSession]:

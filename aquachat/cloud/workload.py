@@ -26,7 +26,7 @@ from aquachat.train.schedule import chat_steps
 MODEL_PRESET: Final = "d12"
 """Whose other settings hold for a depth that has no preset of its own."""
 CONVERSATION_TOKENS: Final[Mapping[str, int]] = {
-    "smoltalk": 800,  # 1.81 GB in 460,341 rows (its card): 3,935 bytes, about 900 tokens, cut at 2048
+    "smoltalk": 800,  # 1.81 GB in 460,341 rows (its card): 3,935 bytes, some cut at 2,048 tokens
     "chat": 300,
     "mmlu": 150,
     "gsm8k": 210,
@@ -130,9 +130,7 @@ class Workload:
         if self.name in preset_names():
             return f"aquachat run {self.name}"
         depth = self.config.num_layers
-        return (
-            f"aquachat run {MODEL_PRESET} --depth {depth} --set prepare.shards={self.num_shards}"
-        )
+        return f"aquachat run {MODEL_PRESET} --depth {depth} --set prepare.shards={self.num_shards}"
 
     @property
     def num_parameters(self) -> int:
