@@ -48,7 +48,8 @@ DOWNLOAD_MB_S: Final = 50.0
 TOKENIZE_TOKENS_S_VCPU: Final = 1_000_000.0
 """Assumed; 5.7 to 6.4 million a second were measured on two cores (docs/corpus.md)."""
 VOCABULARY_MIN: Final = 5.0
-DEFAULT_VCPUS: Final = 8
+VCPUS_PER_GPU: Final = 8
+"""Assumed where an offer names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ def _prepare_hours(offer: Offer, workload: Workload) -> float:
     """Nothing for generated data, which takes seconds."""
     if not workload.num_shards:
         return 0.0
-    vcpus = offer.vcpus or DEFAULT_VCPUS
+    vcpus = offer.vcpus or VCPUS_PER_GPU * offer.gpus
     encoding_s = workload.stages[0].tokens / (TOKENIZE_TOKENS_S_VCPU * vcpus)
     return (workload.downloaded_mb / DOWNLOAD_MB_S + encoding_s + 60 * VOCABULARY_MIN) / 3600
 
@@ -246,7 +247,7 @@ def _offer_lines(offer: Offer, gpu: Gpu, workload: Workload, batch: int) -> tupl
     rl = next(stage for stage in workload.stages if stage.name == "rl")
     rows = min(MAX_ROWS, max(1, rl.num_rows // offer.gpus))
     rate = offer.gpus * decode_tokens_per_second(gpu, workload, rows)
-    cores = "" if offer.vcpus else f", {DEFAULT_VCPUS} vCPUs assumed"
+    cores = "" if offer.vcpus else f", {VCPUS_PER_GPU} vCPUs a GPU assumed"
     return (
         f"{offer.gpus} x {gpu.name}: {gpu.bf16_tflops:g} TFLOP/s bfloat16 dense, "
         f"{gpu.bandwidth_gb_s:,} GB/s ({gpu.sheet}) x {_utilisation(workload):.0%}{scaling}",

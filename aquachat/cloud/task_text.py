@@ -64,18 +64,13 @@ def supervised(command: str) -> list[str]:
     ]
 
 
-class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks, so that a script in a file reads like one."""
+def to_yaml(document: Mapping[str, Any]) -> str:
+    """A document in YAML, its keys in their order, texts of several lines as blocks."""
+    dumper: Any = type("TextDumper", (yaml.SafeDumper,), {})
+    dumper.add_representer(str, _represent_text)
+    return str(yaml.dump(document, Dumper=dumper, sort_keys=False, width=math.inf))
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> Any:
+def _represent_text(dumper: Any, text: str) -> Any:
     style = "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-def to_yaml(document: Mapping[str, Any]) -> str:
-    """A document in YAML, its keys in their order."""
-    return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=math.inf))

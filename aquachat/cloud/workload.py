@@ -54,7 +54,6 @@ SHARD_MB: Final = 100
 SHARD_TOKENS: Final = 50_000_000
 """About what a shard of FineWeb or ClimbMix comes to."""
 OTHER_DOWNLOADS_MB: Final = 2000
-TRAINING: Final = ("base", "mid", "sft", "rl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,9 @@ class Workload:
     @property
     def device_batch_tokens(self) -> int:
         """Of the largest micro-batch of any stage."""
-        return max(getattr(self.recipe, stage).device_batch_tokens for stage in TRAINING)
+        recipe = self.recipe
+        stages = (recipe.base, recipe.mid, recipe.sft, recipe.rl)
+        return max(stage.device_batch_tokens for stage in stages)
 
     @property
     def smallest_batch_tokens(self) -> int:
