@@ -44,7 +44,10 @@ def body(command: str, copies: bool) -> list[str]:
     """
     if not copies:
         return [f"exec {command}"]
-    copy = f'mkdir -p {BUCKET_FOLDER}/runs && cp -R "$AQUACHAT_HOME/runs/." {BUCKET_FOLDER}/runs/'
+    copy = (
+        f'if [ -d "$AQUACHAT_HOME/runs" ]; then mkdir -p {BUCKET_FOLDER}/runs; '
+        f'cp -R "$AQUACHAT_HOME/runs/." {BUCKET_FOLDER}/runs/; fi'
+    )
     return [*supervised(command), copy, 'exit "$status"']
 
 
