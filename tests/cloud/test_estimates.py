@@ -171,8 +171,9 @@ def test_an_offer_without_an_estimate_says_why(gpu_name: str, gpus: int, reason:
     assert reason in found.problem
 
 
-def test_a_micro_batch_that_does_not_fit_is_halved_and_named() -> None:
-    workload = Workload.of_preset("d20")
+@pytest.mark.parametrize("depth", [16, 20])
+def test_a_micro_batch_that_does_not_fit_is_halved_and_named(depth: int) -> None:
+    workload = Workload.of_depth(depth)
     found = estimate(offer("A10 (24 GB PCIe)"), workload)
     batch = found.device_batch_tokens
     assert batch is not None

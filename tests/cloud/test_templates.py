@@ -75,6 +75,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.record = folder / "record.json"
+        self.log = folder / "log"
         self.bin = folder / "bin"
         self.bin.mkdir()
         (folder / "recorder.py").write_text(RECORDER)
@@ -101,20 +102,21 @@ class Machine:
     def command(self, *words: str) -> tuple[str, ...]:
         return (sys.executable, str(self.folder / "recorder.py"), *words)
 
-    def start(self, script: str) -> subprocess.Popen[str]:
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def start(self, script: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             ["bash", "-c", script],
             cwd=self.folder,
             env=self.environ,
-            text=True,
-            stdout=subprocess.PIPE,
+            stdout=self.log.open("wb"),  # not a pipe, which a command left behind would hold open
             stderr=subprocess.STDOUT,
         )
 
     def run(self, script: str) -> int:
-        process = self.start(script)
-        self.said, _ = process.communicate(timeout=60)
-        return process.returncode
+        return self.start(script).wait(timeout=60)
 
 
 @pytest.fixture
@@ -182,9 +184,8 @@ def test_sigterm_reaches_the_command_and_the_job_waits_for_it(tool: str, machine
         assert time.monotonic() < limit_s
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    assert process.wait(timeout=30) == 143
     assert saved.read_text() == "ok\n"
-    assert process.returncode == 143
 
 
 def test_slurm_says_which_variable_is_missing(machine: Machine) -> None:
