@@ -15,11 +15,11 @@ import typer
 from aquachat.cli import launch_job, launch_order
 from aquachat.cli.command import Command, execute
 from aquachat.cli.launch_options import dollars
+from aquachat.cli.launch_template import template
 from aquachat.cli.launch_views import (
-    OFFER_COLUMNS,
-    offer_json,
-    offer_row,
     show_ended,
+    show_estimates,
+    show_offers,
     show_surveys,
     warn_of_keyless,
     warn_of_problems,
@@ -81,6 +81,16 @@ def register(app: typer.Typer) -> None:
         "all_": Argument(
             bool, False, typer.Option("--all", help="Also what is said not to be free now")
         ),
+        "depth": Argument(
+            int | None,
+            None,
+            typer.Option(
+                "--depth",
+                min=1,
+                max=256,
+                help="Add the hours and dollars of a whole run with so many layers, cheapest first",
+            ),
+        ),
     },
 )
 def offers(settings: Settings) -> None:
@@ -90,6 +100,8 @@ def offers(settings: Settings) -> None:
         aquachat launch offers
 
         aquachat launch offers --gpu h100 --gpu-count 1 --max-price 2.5 --json
+
+        aquachat launch offers --depth 20 --all
     """
     execute(settings, _offers)
 
@@ -97,6 +109,7 @@ def offers(settings: Settings) -> None:
 def _offers(command: Command) -> None:
     from aquachat.cloud.base import GpuRequest
     from aquachat.cloud.providers import offers_of
+    from aquachat.cloud.workload import Workload
 
     settings = command.settings
     want = GpuRequest(
@@ -108,13 +121,11 @@ def _offers(command: Command) -> None:
     providers = [session.provider for session in _sessions(command)]
     found, problems = offers_of(providers, want)
     shown = [offer for offer in found if offer.available or settings["all_"]]
-    command.output.result(
-        {
-            "offers": [offer_json(offer) for offer in shown],
-            "problems": {name: error.message for name, error in problems.items()},
-        }
-    )
-    command.output.table("Offers", OFFER_COLUMNS, [offer_row(offer) for offer in shown])
+    said = {name: error.message for name, error in problems.items()}
+    if settings["depth"] is None:
+        show_offers(command, shown, said)
+    else:
+        show_estimates(command, shown, said, Workload.of_depth(settings["depth"]))
     warn_of_problems(command, problems)
     if not shown and not problems:
         command.output.note(_nothing_free(found, want))
@@ -249,6 +260,9 @@ def _stop(command: Command) -> None:
     show_ended(command, ended, ())
     _raise_all(command, problems)
     command.output.next_command(STATUS)
+
+
+launch.command("template")(template)
 
 
 def _sessions(command: Command) -> list[CloudSession]:

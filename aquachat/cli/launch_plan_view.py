@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aquachat.cli.command import Command
-from aquachat.cli.launch_views import offer_json
+from aquachat.cli.launch_views import estimate_json, offer_json
 
 if TYPE_CHECKING:
     from aquachat.cloud.base import Offer
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aquachat.cloud.renting import Options
     from aquachat.cloud.session import CloudSession
     from aquachat.cloud.work import Work
+    from aquachat.cloud.workload import Workload
 
 JOB = "JOB"
 MAX_SHOWN = 8
@@ -42,7 +43,9 @@ def show_plan(
     if session is not None and plan is not None:
         offers = list(session.provider.offers(plan.want))
         document |= _order_json(session, plan, options)
-        document["offers"] = [_priced(offer, plan, work) for offer in offers]
+        workload = _workload(work)
+        document["offers"] = [_priced(offer, plan, workload) for offer in offers]
+        document["assumptions"] = _assumptions(workload)
     command.output.result(document)
     if target:
         command.output.text(f"machine: {target}, nothing is sent to it now")
@@ -85,11 +88,27 @@ def _order_json(session: CloudSession, plan: LaunchPlan, options: Options | None
     }
 
 
-def _priced(offer: Offer, plan: LaunchPlan, work: Work) -> dict[str, Any]:
+def _workload(work: Work) -> Workload | None:
+    """What the preset computes; None for a command, of which nothing is known."""
+    from aquachat.cloud.workload import Workload
+
+    return None if work.words else Workload.of_preset(work.preset)
+
+
+def _assumptions(workload: Workload | None) -> list[str]:
+    from aquachat.cloud.estimates import assumption_lines
+
+    return [] if workload is None else list(assumption_lines(workload))
+
+
+def _priced(offer: Offer, plan: LaunchPlan, workload: Workload | None) -> dict[str, Any]:
+    from aquachat.cloud.estimates import estimate
+
     budget = plan.limits.budget_usd(offer.price_usd_per_hour)
     return {
         **offer_json(offer),
         "most_it_may_cost_usd": None if budget is None else float(budget),
+        "estimate": None if workload is None else estimate_json(estimate(offer, workload)),
     }
 
 
@@ -110,16 +129,38 @@ def _show_order(
             offer.gpu_name,
             "-" if offer.price_usd_per_hour is None else f"{offer.price_usd_per_hour:.2f}",
             "yes" if offer.available else "no",
+            *_estimated(row["estimate"]),
             row["most_it_may_cost_usd"],
         )
         for offer, row in zip(offers, document["offers"], strict=True)
     ]
-    columns = ("type", "GPUs", "GPU", "USD/hour", "free now", "at most, USD")
+    columns = ("type", "GPUs", "GPU", "USD/hour", "free now", "hours", "USD", "at most, USD")
     command.output.table(
         f"Tried in this order at {session.provider.name}", columns, rows[:MAX_SHOWN]
     )
+    for line in document["assumptions"]:
+        command.output.text(f"- {line}")
     if not offers:
         command.output.note("no offer fits what was asked")
+    longer = [row for row in document["offers"] if _hours(row) > plan.limits.max_hours]
+    if longer:
+        command.output.warn(
+            f"on {len(longer)} of {len(offers)} offers the run is estimated to take longer than "
+            f"the {plan.limits.max_hours:g} hours of `--max-hours`"
+        )
+
+
+def _estimated(found: dict[str, Any] | None) -> tuple[str, str]:
+    """Hours and dollars of the whole run, as they are estimated."""
+    if found is None or found["hours"] is None:
+        return "-", "-"
+    cost = found["cost_usd"]
+    return f"{found['hours']:.1f}", "-" if cost is None else f"{cost:.2f}"
+
+
+def _hours(row: dict[str, Any]) -> float:
+    found = row["estimate"]
+    return 0.0 if found is None or found["hours"] is None else float(found["hours"])
 
 
 def _cost_limit(plan: LaunchPlan) -> str:

@@ -11,10 +11,78 @@ from aquachat.errors import AquachatError
 if TYPE_CHECKING:
     from aquachat.cloud.base import Offer
     from aquachat.cloud.ending import Ended
+    from aquachat.cloud.estimates import Estimate
     from aquachat.cloud.session import CloudSession
     from aquachat.cloud.survey import Row, Survey
+    from aquachat.cloud.workload import Workload
 
 OFFER_COLUMNS = ("provider", "type", "GPUs", "GPU", "memory, GiB", "USD/hour", "free in")
+ESTIMATE_COLUMNS = (*OFFER_COLUMNS[:-1], "hours", "USD in all", OFFER_COLUMNS[-1])
+
+
+def show_offers(command: Command, shown: Sequence[Offer], problems: Mapping[str, str]) -> None:
+    """The offers as they are sorted."""
+    command.output.result({"offers": [offer_json(o) for o in shown], "problems": problems})
+    command.output.table("Offers", OFFER_COLUMNS, [offer_row(offer) for offer in shown])
+
+
+def show_estimates(
+    command: Command, shown: Sequence[Offer], problems: Mapping[str, str], workload: Workload
+) -> None:
+    """The offers with what a run would take on each, the cheapest run first, and what that assumes.
+
+    Args:
+        command: whose answer it is.
+        shown: the offers.
+        problems: what each provider that could not be asked said.
+        workload: the run.
+    """
+    from aquachat.cloud.estimates import assumption_lines, by_total_cost, estimate
+
+    found = by_total_cost([(offer, estimate(offer, workload)) for offer in shown])
+    assumptions = assumption_lines(workload)
+    command.output.result(
+        {
+            "offers": [offer_json(o) | {"estimate": estimate_json(e)} for o, e in found],
+            "problems": problems,
+            "workload": {
+                "name": workload.name,
+                "command": workload.command,
+                "parameters": workload.num_parameters,
+                "tokens": workload.tokens,
+                "sampled_tokens": workload.sampled_tokens,
+                "flops": workload.flops,
+                "assumptions": list(assumptions),
+            },
+        }
+    )
+    command.output.table(
+        f"`{workload.command}` on each offer", ESTIMATE_COLUMNS, [_estimate_row(*f) for f in found]
+    )
+    told = [f"{o.instance_type}: {e.problem or e.note}" for o, e in found if e.problem or e.note]
+    of_offers = [line for _, entry in found for line in entry.assumptions[:1]]
+    for line in dict.fromkeys((*told, *assumptions, *of_offers)):
+        command.output.text(f"- {line}")
+
+
+def estimate_json(found: Estimate) -> dict[str, Any]:
+    """`estimate` of an offer in the JSON document."""
+    return {
+        "hours": found.hours,
+        "cost_usd": None if found.cost_usd is None else float(found.cost_usd),
+        "problem": found.problem,
+        "note": found.note,
+        "stage_hours": dict(found.stage_hours),
+        "device_batch_tokens": found.device_batch_tokens,
+        "assumptions": list(found.assumptions),
+    }
+
+
+def _estimate_row(offer: Offer, found: Estimate) -> tuple[object, ...]:
+    *cells, regions = offer_row(offer)
+    hours = "-" if found.hours is None else f"{found.hours:.1f}"
+    cost = "-" if found.cost_usd is None else f"{found.cost_usd:.2f}"
+    return (*cells, hours, cost, regions)
 
 
 def offer_row(offer: Offer) -> tuple[object, ...]:

@@ -37,6 +37,7 @@ from aquachat.model.attention import (
 from aquachat.model.batch import Segments
 from aquachat.model.config import GPTConfig
 from aquachat.model.cpu_ops import cpu_rms_norm, wants_cpu_ops
+from aquachat.model.scaling import training_flops_per_token
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -331,12 +332,8 @@ class GPT(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def flops_per_token(self, seq_len: int) -> int:
-        """Training FLOPs per token: 6 per matrix weight, 12 T C per layer of attention, not halved.
-
-        The count of nanochat and PaLM (appendix B), so that utilisation figures compare.
-        """
-        matrices = self.num_parameters() - self.embed_tokens.weight.numel()
-        return 6 * matrices + 12 * self.config.num_layers * self.config.hidden_size * seq_len
+        """Training FLOPs per token; see `scaling.training_flops_per_token`."""
+        return training_flops_per_token(self.config, seq_len)
 
 
 def _at(x: Tensor, rows: Tensor, places: Tensor) -> Tensor:

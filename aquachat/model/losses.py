@@ -21,12 +21,12 @@ from torch.autograd.function import once_differentiable
 
 from aquachat.model.batch import IGNORE
 from aquachat.model.gpt import GPT
+from aquachat.model.loss_blocks import (
+    CPU_BLOCK_ELEMENTS,
+    DEVICE_BLOCK_ELEMENTS,
+    MIN_BLOCK_POSITIONS,
+)
 
-CPU_BLOCK_ELEMENTS: Final = 1 << 20
-"""Logits of one block, 4 MB in float32: about a core's cache."""
-DEVICE_BLOCK_ELEMENTS: Final = 1 << 26
-"""256 MB in float32: large enough to keep a GPU busy."""
-MIN_BLOCK_POSITIONS: Final = 128
 POSITIONS_MULTIPLE: Final = 128
 """Positions are made up to a multiple with ones that carry no loss. oneDNN keeps code and buffers
 for every matrix shape it meets: without this the CPU's memory grew by 0.3 GB in 100 steps."""

@@ -1,14 +1,16 @@
-"""The memory that training a model takes, by formula."""
+"""The memory that training a model takes, by formula and without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-import torch
-
 from aquachat.model.config import GPTConfig
-from aquachat.model.losses import CPU_BLOCK_ELEMENTS, DEVICE_BLOCK_ELEMENTS, MIN_BLOCK_POSITIONS
+from aquachat.model.loss_blocks import (
+    CPU_BLOCK_ELEMENTS,
+    DEVICE_BLOCK_ELEMENTS,
+    MIN_BLOCK_POSITIONS,
+)
 from aquachat.model.scaling import count_parameters
 
 CPU_ACTIVATIONS_PER_LAYER: Final = 14
@@ -46,17 +48,18 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: GPTConfig, *, device_batch_tokens: int, dtype: torch.dtype, device_type: str
+    config: GPTConfig, *, device_batch_tokens: int, dtype_bytes: int, device_type: str
 ) -> MemoryEstimate:
     """Training memory of one process, for micro-batches of `device_batch_tokens` tokens.
+
+    `dtype_bytes` is the size of what matrices are multiplied in: 2 for bfloat16, 4 for float32.
 
     An estimate for choosing a device and a batch. On a CPU, rows of at most `MAX_SHORT_ROW` tokens
     also keep their attention weights, which are not counted: T / D more values per channel.
     """
     counts = count_parameters(config)
     adam = counts.total - counts.matrices
-    size = dtype.itemsize
-    cast = 0 if dtype == torch.float32 else size * (counts.matrices + counts.unembedding)
+    cast = 0 if dtype_bytes == 4 else dtype_bytes * (counts.matrices + counts.unembedding)
     on_cpu = device_type == "cpu"
     block = CPU_BLOCK_ELEMENTS if on_cpu else DEVICE_BLOCK_ELEMENTS
     logits = max(block, MIN_BLOCK_POSITIONS * config.vocab_size)
@@ -66,6 +69,6 @@ def estimate_memory(
         weights_bytes=4 * counts.total + cast,
         gradients_bytes=4 * counts.total,
         optimizer_bytes=8 * adam + (4 + 4) * counts.matrices,
-        activations_bytes=device_batch_tokens * per_token * size,
+        activations_bytes=device_batch_tokens * per_token * dtype_bytes,
         loss_bytes=3 * 4 * logits,
     )

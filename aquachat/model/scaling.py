@@ -94,6 +94,18 @@ def count_parameters(config: GPTConfig) -> ParameterCounts:
     )
 
 
+def training_flops_per_token(config: GPTConfig, seq_len: int) -> int:
+    """Training FLOPs per token: 6 per matrix weight, 12 T C per layer of attention, not halved.
+
+    The count of nanochat and PaLM (appendix B, https://arxiv.org/abs/2204.02311), so that
+    utilisation figures compare. The head counts, the embedding (a look-up) does not; a forward
+    pass alone is a third.
+    """
+    counts = count_parameters(config)
+    matrices = counts.total - counts.embedding
+    return 6 * matrices + 12 * config.num_layers * config.hidden_size * seq_len
+
+
 def base_iterations(
     num_parameters: int,
     tokens_per_parameter: float = TOKENS_PER_PARAMETER,

@@ -71,6 +71,28 @@ def test_a_price_limit_leaves_dearer_offers_out(shell: Shell) -> None:
     assert "is no price" in shell("offers", "--max-price", "cheap", code=2).stderr
 
 
+def test_a_depth_adds_hours_and_dollars_and_sorts_by_the_whole_cost(shell: Shell) -> None:
+    document = shell.json("offers", "--all", "--depth", "8")
+    found = [offer["estimate"] for offer in document["offers"]]
+    costs = [entry["cost_usd"] for entry in found if entry["cost_usd"] is not None]
+    assert len(costs) > 1
+    assert costs == sorted(costs)
+    for offer in document["offers"]:
+        entry = offer["estimate"]
+        assert (entry["hours"] is None) == (entry["problem"] is not None)
+        if entry["hours"] is not None:
+            exact = entry["hours"] * offer["price_usd_per_hour"]
+            assert exact <= entry["cost_usd"] <= exact + 0.01
+            assert sum(entry["stage_hours"].values()) == pytest.approx(entry["hours"])
+    assert document["workload"]["command"] == "aquachat run d8"
+    outcome = shell("offers", "--depth", "8")
+    assert "USD in all" in outcome.stdout
+    for line in document["workload"]["assumptions"]:
+        assert line in outcome.stdout
+    assert "not measured" in outcome.stdout
+    assert "estimate" not in shell.json("offers")["offers"][0]
+
+
 def test_nothing_running_is_said_and_other_machines_are_counted(shell: Shell) -> None:
     outcome = shell("status")
     assert "no machine of ours runs" in outcome.stdout

@@ -39,7 +39,7 @@ def test_activation_estimate_is_near_what_autograd_keeps(
     if dtype != torch.float32:
         activations -= weights  # the cast matrices, counted with the weights
     estimate = estimate_memory(
-        config, device_batch_tokens=512, dtype=dtype, device_type=device_type
+        config, device_batch_tokens=512, dtype_bytes=dtype.itemsize, device_type=device_type
     )
     assert estimate.activations_bytes == pytest.approx(activations, rel=0.1)
     assert estimate.total_bytes > estimate.weights_bytes + estimate.activations_bytes
