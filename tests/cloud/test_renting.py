@@ -49,9 +49,8 @@ def test_it_trains_brings_the_results_and_leaves_nothing_running(rent: Rented) -
     assert (there / ".env").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("rent", ["lambda"], indirect=True)
 def test_the_first_log_in_is_checked_where_the_provider_carries_a_key(rent: Rented) -> None:
-    if rent.world.kind != "lambda":
-        pytest.skip("only Lambda carries a host key to the machine")
     rent.world.cloud.on_birth = lambda machine: None  # cloud-init did not do it: another key
     with pytest.raises(HostKeyError, match="somebody else may be answering"):
         rent.rental().run()
@@ -59,6 +58,7 @@ def test_the_first_log_in_is_checked_where_the_provider_carries_a_key(rent: Rent
     nothing_is_paid_for(rent)
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_a_command_that_fails_is_pulled_and_ended_all_the_same(rent: Rented) -> None:
     outcome = rent.rental(rent.work(f"{TRAINS}; echo broken >&2; exit 9")).run()
     assert outcome.state is not None
@@ -68,6 +68,7 @@ def test_a_command_that_fails_is_pulled_and_ended_all_the_same(rent: Rented) -> 
     nothing_is_paid_for(rent)
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_without_auto_start_it_is_set_up_and_kept_until_its_time_is_up(rent: Rented) -> None:
     plan = rent.plan(limits=Limits(1.0))
     outcome = rent.rental(plan=plan, auto_start=False).run()
@@ -79,7 +80,15 @@ def test_without_auto_start_it_is_set_up_and_kept_until_its_time_is_up(rent: Ren
     assert 1.0 - reserve_s(3600) / 3600 - 0.02 <= hours <= 1.0 + 30 / 3600
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("rent", "number"),
+    [
+        ("lambda", signal.SIGINT),
+        ("hyperbolic", signal.SIGTERM),
+        ("hyperbolic", signal.SIGHUP),
+    ],
+    indirect=["rent"],
+)
 def test_interrupted_while_training_it_saves_pulls_and_ends(
     rent: Rented, number: signal.Signals
 ) -> None:
@@ -127,6 +136,7 @@ def test_a_limit_stops_the_training_in_time_to_pull(
     assert cloud.billed_cents() <= rent.births[0].price_cents * (1 + 30 / 3600)
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_a_set_up_that_fails_ends_the_machine(rent: Rented) -> None:
     with pytest.raises(CommandError, match="no-such-python"):
         rent.rental(rent.work(python="/no-such-python")).run()
@@ -134,6 +144,7 @@ def test_a_set_up_that_fails_ends_the_machine(rent: Rented) -> None:
     nothing_is_paid_for(rent)
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_a_machine_without_a_gpu_is_replaced_and_then_given_up(rent: Rented) -> None:
     births = rent.world.cloud.on_birth
     revive = rent.server.start
@@ -167,6 +178,7 @@ def test_a_stop_from_elsewhere_reaches_a_launcher_that_trains(rent: Rented) -> N
     rent.world.sent.clear()  # each process keeps its own pace
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_a_full_disk_here_does_not_keep_the_machine(
     rent: Rented, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +221,7 @@ def test_leaving_without_anybody_who_holds_the_limits_is_refused() -> None:
     check_options(Options(auto_start=True, detach=True, self_terminate=True))
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_too_little_time_for_training_is_said_and_nothing_is_left(rent: Rented) -> None:
     rent.world.cloud.boot_s = 1050.0
     with pytest.raises((ConfigError, RefusedError), match=r"the limits leave|it has run"):
@@ -216,6 +229,7 @@ def test_too_little_time_for_training_is_said_and_nothing_is_left(rent: Rented) 
     nothing_is_paid_for(rent)
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_a_job_that_is_not_known_is_said(rent: Rented) -> None:
     with pytest.raises(MissingFileError, match="no job was begun"):
         find_job(rent.home, None)
@@ -239,6 +253,7 @@ def test_a_stopped_job_orders_and_starts_nothing(rent: Rented) -> None:
     rent.world.sent.clear()  # each process keeps its own pace
 
 
+@pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
 def test_what_is_ended_twice_is_no_error(rent: Rented) -> None:
     plan = rent.plan()
     outcome = rent.rental(plan=plan).run()
