@@ -40,7 +40,7 @@ def test_a_stream_has_the_words_of_the_normalised_texts(documents: list[str]) ->
     assert counts.tolist() == [len(words) for words in expected]
 
 
-@pytest.mark.parametrize("around", ["{}", "word{}word", "a {} b", "1{}2 {}é{}", "{},000"])
+@pytest.mark.parametrize("around", ["word{}word {}", "1{}2 {}é{} {},000"])
 def test_every_character_of_the_basic_plane_is_what_it_is_normalised_to(around: str) -> None:
     chosen = [chr(code) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000]
     texts = [around.replace("{}", character) + " " * 200 for character in chosen]
