@@ -151,8 +151,10 @@ class SplitTokens:
         Raises:
             DataError: the disk refused the write.
         """
-        if starts:
-            self._before = None if ends else self._now(source)
+        if ends:
+            self._before = None
+        elif starts:
+            self._before = self._now(source)
         with writing(self._directory):
             if starts:
                 self._offsets_file().write(np.asarray(self.num_tokens, OFFSET_DTYPE).tobytes())

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - characters that look like others are the point here
 from __future__ import annotations
 
 import sys
