@@ -100,8 +100,8 @@ class RunFilter:
         """
         self._beginnings = beginnings
         self._wholes = wholes
-        self._table = _BitTable(self._beginnings, 0)
-        self._second_table = _BitTable(self._beginnings, 32)
+        self._table = _BitTable(beginnings)
+        self._second_table = _BitTable(mixed(beginnings))
 
     @classmethod
     def of(cls, index: NgramIndex) -> RunFilter:
@@ -121,7 +121,7 @@ class RunFilter:
         stream = word_stream(contents)
         hashes = _beginning_hashes(stream.numbers)  # (W - 7,)
         places = np.flatnonzero(self._table.has(hashes))
-        places = places[self._second_table.has(hashes[places])]
+        places = places[self._second_table.has(mixed(hashes[places]))]
         places = places[_are_among(self._beginnings, hashes[places])]
         documents = np.searchsorted(stream.starts, places, side="right") - 1
         ends = np.append(stream.starts[1:], len(stream.numbers))[documents]
@@ -134,22 +134,17 @@ class RunFilter:
 
 
 class _BitTable:
-    """Whether a hash may be one of those known, by some of its bits."""
+    """Whether a hash may be one of those known, by its first bits."""
 
-    def __init__(self, known: NDArray[np.uint64], left_out_bits: int) -> None:
-        num_bits = min((_TABLE_FACTOR * len(known)).bit_length(), _MAX_TABLE_BITS)
-        self._left_out = np.uint64(left_out_bits)
-        self._shift = np.uint64(64 - max(num_bits, 1))
-        self._is_there = np.zeros(1 << max(num_bits, 1), dtype=np.bool_)
-        self._is_there[self._places(known)] = True
+    def __init__(self, known: NDArray[np.uint64]) -> None:
+        num_bits = max(min((_TABLE_FACTOR * len(known)).bit_length(), _MAX_TABLE_BITS), 1)
+        self._shift = np.uint64(64 - num_bits)
+        self._is_there = np.zeros(1 << num_bits, dtype=np.bool_)
+        self._is_there[(known >> self._shift).view(np.int64)] = True
 
     def has(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """False only for hashes that are not known."""
-        return self._is_there.take(self._places(hashes))
-
-    def _places(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        kept = hashes << self._left_out if self._left_out else hashes
-        return (kept >> self._shift).view(np.int64)
+        return self._is_there.take((hashes >> self._shift).view(np.int64))
 
 
 def _hashes_by_width(

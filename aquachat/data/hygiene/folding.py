@@ -33,7 +33,13 @@ _OTHER_DIGIT: Final = re.compile(r"[^\D0-9]")
 _MATTERS: Final = re.compile(r"[^\W_]|[-+*/=^<>%,]")
 """Letters, digits, signs, and the comma that may stand between thousands."""
 _HANGUL_JAMO: Final = range(0x1100, 0x1200)
-_SURROGATES: Final = range(0xD800, 0xE000)
+_SAME: Final = (
+    range(0x3400, 0x4DB0),
+    range(0x4E00, 0x9FF0),
+    range(0xAC00, 0xD7A4),
+    range(0xD800, 0xE000),
+)
+"""Chinese characters and Hangul syllables stay as they are, and surrogates do not occur."""
 
 
 def folded(contents: Sequence[bytes]) -> tuple[bytes, NDArray[np.int64]]:
@@ -161,9 +167,9 @@ def _spliced(
 @lru_cache(maxsize=1)
 def _easy_characters() -> NDArray[np.uint16]:
     """(65536,) what a character becomes whatever stands beside it, `_HARD` where that varies."""
-    codes = [code for code in range(0x80, _NUM_CODES) if code not in _SURROGATES]
-    table = np.full(_NUM_CODES, _HARD, dtype=np.uint16)
-    table[codes] = [_easy(chr(code)) for code in codes]
+    table = np.arange(_NUM_CODES, dtype=np.uint16)
+    varied = [code for code in range(0x80, _NUM_CODES) if not any(code in r for r in _SAME)]
+    table[varied] = [_easy(chr(code)) for code in varied]
     return table
 
 

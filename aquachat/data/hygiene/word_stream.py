@@ -15,30 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aquachat.data.hygiene.folding import SIGNS, folded
-from aquachat.data.hygiene.words import mixed
 
 _NEITHER, _LETTER, _SIGN = range(3)
 _WORD_BYTES: Final = 8
-"""Of a longer word, these first bytes and its length are its number."""
+"""Of a longer word, these first bytes are its number."""
+_EACH_BYTE: Final = np.uint64(0x0101010101010101)
+_LEAST_LETTER: Final = 0x10
+"""Below it are what stands for signs, and 0 for what is of no word."""
 
 
 def _byte_tables() -> tuple[bytes, bytes]:
-    """For each byte what it is folded to, and whether it is of a word, a sign, or neither."""
-    lower, kinds = bytearray(b" " * 256), bytearray(256)
+    """For each byte what it is compared as, and whether it is of a word, a sign, or neither."""
+    codes, kinds = bytearray(256), bytearray(256)
     for byte in range(256):
         if byte >= 0x80 or chr(byte).isalnum():
-            lower[byte] = ord(chr(byte).lower()) if byte < 0x80 else byte
+            codes[byte] = ord(chr(byte).lower()) if byte < 0x80 else byte
             kinds[byte] = _LETTER
         elif chr(byte) in SIGNS:
-            lower[byte], kinds[byte] = byte, _SIGN
-    return bytes(lower), bytes(kinds)
+            codes[byte], kinds[byte] = 1 + SIGNS.index(chr(byte)), _SIGN
+    return bytes(codes), bytes(kinds)
 
 
-_LOWER, _KINDS = _byte_tables()
+_CODES, _KINDS = _byte_tables()
 _IS_DIGIT: Final = np.array([0x30 <= byte <= 0x39 for byte in range(256)])
-_FIRST_BYTES: Final = np.array(
-    [(1 << (8 * size)) - 1 for size in range(_WORD_BYTES + 1)], dtype=np.uint64
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class WordStream:
     """The words of documents, end to end."""
 
     numbers: NDArray[np.uint64]
-    """(W,) equal words have equal numbers, and few others do."""
+    """(W,) equal words have equal numbers, and so have those with the same first eight bytes."""
     starts: NDArray[np.int64]
     """(documents,) where each one's begin."""
 
@@ -71,27 +70,37 @@ def _numbered_words(text: bytes) -> tuple[NDArray[np.int64], NDArray[np.uint64]]
     """(W,) where the words of a folded text begin, and their numbers."""
     # Bytes behind the last word, so that eight can be read from any of its places on.
     text += b" " * _WORD_BYTES
-    first, size = _words(np.frombuffer(text.translate(_KINDS), np.uint8))
-    lower = text.translate(_LOWER)
+    first = _beginnings(np.frombuffer(text.translate(_KINDS), np.uint8))
     windows: NDArray[np.uint64] = np.ndarray(
-        (len(text) - _WORD_BYTES + 1,), np.dtype("<u8"), lower, strides=(1,)
+        (len(text) - _WORD_BYTES + 1,), np.dtype("<u8"), text.translate(_CODES), strides=(1,)
     )
-    numbers = windows[first] & _FIRST_BYTES.take(size, mode="clip")
-    numbers += size.astype(np.uint64) << np.uint64(56)
-    return first, mixed(numbers)
+    return first, _first_words(windows[first])
 
 
-def _words(kinds: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(W,) where words begin, and their bytes: a stretch of letters and digits, or one sign."""
+def _beginnings(kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(W,) where words begin: a stretch of letters and digits, or one sign."""
     # A sign is a word whatever stands beside it; a letter begins one where none stands before it.
     begins = np.bitwise_or(~kinds[:-1], _SIGN)
     begins &= kinds[1:]
-    ends = np.bitwise_or(~kinds[1:], _SIGN)
-    ends &= kinds[:-1]
     first = np.flatnonzero(begins != 0) + 1
-    if kinds[0]:
-        first = np.concatenate(([0], first))
-    return first, np.flatnonzero(ends != 0) + 1 - first
+    return np.concatenate(([0], first)) if kinds[0] else first
+
+
+def _first_words(windows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(W,) the words that eight bytes each begin with, as numbers; what follows is cut off."""
+    high = _EACH_BYTE * np.uint64(0x80)
+    # The high bit of each byte that is of no word: neither above ASCII nor `_LEAST_LETTER` or more.
+    letters = windows & ~high
+    letters += _EACH_BYTE * np.uint64(0x80 - _LEAST_LETTER)
+    letters |= windows
+    ends = ~letters & high
+    # The lowest of them, moved to the lowest bit of its byte; the bits below are the word's.
+    ends &= np.negative(ends)
+    ends >>= np.uint64(7)
+    ends -= np.uint64(1)
+    ends[ends == 0] = 0xFF  # a sign
+    ends &= windows
+    return ends
 
 
 def _without_thousands(text: bytes, bounds: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
