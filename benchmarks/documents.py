@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,13 +47,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--vocab-size", type=int, default=32768)
     parser.add_argument("--num-workers", type=int, default=2)
+    parser.add_argument("--copies", type=int, default=4, help="of the text in the corpus")
     parser.add_argument("--json", action="store_true", help="print the document, not a table")
     parser.add_argument("--keep", action="store_true", help="write results/documents.json")
     parser.add_argument("--one", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(write_once(arguments.home, arguments.one, arguments.num_workers)))
+        print(json.dumps(write_once(arguments)))
         return
     if arguments.data is None:
         parser.error("--data is required")
@@ -66,10 +68,12 @@ def main() -> None:
         print(f"{row['name']}: {row['ours']:.4g} {row['unit']}, without {row['peer']:.4g}")
 
 
-def write_once(root: Path, side: str, num_workers: int) -> dict[str, Any]:
+def write_once(arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the corpus in this process; what that took."""
+    root, side = arguments.home, arguments.one
     home = Home(root)
     text = open_text_set(home.data("text"))
+    documents, copies = text.documents, arguments.copies
     tokenizer = Tokenizer.load(home.tokenizer("benchmark"))
     began = processor_seconds()
     policy = None
@@ -81,10 +85,10 @@ def write_once(root: Path, side: str, num_workers: int) -> dict[str, Any]:
     started = time.perf_counter()
     report = write_corpus(
         root / "corpora" / side,
-        {"text": Rereadable(text.documents)},
+        {"text": Rereadable(lambda: chain.from_iterable(documents() for _ in range(copies)))},
         tokenizer,
         policy=policy,
-        num_workers=num_workers,
+        num_workers=arguments.num_workers,
     )
     return {
         "wall_s": time.perf_counter() - started,
@@ -110,11 +114,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         prepare(Path(folder), arguments.data, arguments.vocab_size)
         for repeat in range(arguments.repeats):
             for side in SIDES if repeat % 2 == 0 else reversed(SIDES):
-                passes[side].append(_in_a_new_process(folder, side, arguments.num_workers))
+                passes[side].append(_in_a_new_process(folder, side, arguments))
                 print(side, json.dumps(passes[side][-1]), file=sys.stderr)
     searched, plain = passes["with"], passes["without"]
     return {
-        **setting(f"python benchmarks/documents.py --num-workers {arguments.num_workers}"),
+        **setting(
+            f"python benchmarks/documents.py --num-workers {arguments.num_workers} "
+            f"--copies {arguments.copies}"
+        ),
         "max_cost": MAX_COST,
         "documents": plain[0]["documents"],
         "text_bytes": plain[0]["text_bytes"],
@@ -139,9 +146,9 @@ def prepare(home: Path, data: Path, vocab_size: int) -> None:
     )
 
 
-def _in_a_new_process(home: str, side: str, num_workers: int) -> dict[str, Any]:
+def _in_a_new_process(home: str, side: str, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--one", side, "--home", home]
-    command += ["--num-workers", str(num_workers)]
+    command += ["--num-workers", str(arguments.num_workers), "--copies", str(arguments.copies)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
