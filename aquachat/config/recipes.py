@@ -96,6 +96,9 @@ class TokenizeRecipe:
     shard_tokens: int = option(10_000_000, "Tokens in a shard")
     num_workers: int = option(0, "Processes that encode text, 0 for one a core", flag=True)
     validation_fraction: float = option(0.01, "Share of documents held out for val/bpb")
+    keep_contaminated: bool = option(
+        False, "Keep training documents that hold words of evaluation questions", flag=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aquachat.data.corpus import FORMAT, INDEX_NAME, VERSION, CorpusSplit, SourceCount
+from aquachat.data.document_hygiene import ContaminationReport, DocumentPolicy, DocumentWatch
 from aquachat.data.document_stream import Batch, DocumentStream, Piece, Place
 from aquachat.data.encoding_pool import EncodingPool
 from aquachat.data.encoding_worker import Encoded, TextEncoder
@@ -64,6 +65,8 @@ class CorpusReport:
 
     directory: Path
     splits: Mapping[CorpusSplit, Mapping[str, SourceCount]]
+    contamination: ContaminationReport | None = None
+    """None where no source was searched."""
 
     @property
     def sources(self) -> dict[str, SourceCount]:
@@ -87,6 +90,7 @@ def write_corpus(
     shard_tokens: int = DEFAULT_SHARD_TOKENS,
     validation_fraction: float = 0.0,
     validation_sources: Mapping[str, Iterable[str]] | None = None,
+    policy: DocumentPolicy | None = None,
     num_workers: int = 1,
     progress: Progress | None = None,
     note: Callable[[str], object] = lambda text: None,
@@ -105,6 +109,8 @@ def write_corpus(
         validation_fraction: share of the documents of `sources` that go to validation, chosen by a
             hash of the text (of its first part), so that equal documents are never on both sides.
         validation_sources: documents for validation.
+        policy: what is done about training documents with words of evaluation questions; None to
+            search none. Documents for validation stay.
         num_workers: processes that encode; 0 for one a core, 1 for this one alone.
         progress: called after each batch of documents.
         note: told where an interrupted corpus goes on.
@@ -122,14 +128,23 @@ def write_corpus(
         "validation_fraction": validation_fraction,
         "sources": [*sources],
         "validation_sources": [*(validation_sources or {})],
+        **({} if policy is None else {"contamination": policy.key()}),
     }
-    stream = DocumentStream(sources, validation_sources or {})
+    stream = DocumentStream(
+        sources, validation_sources or {}, () if policy is None else policy.sources
+    )
     with unfinished_corpus(directory) as unfinished:
         state = _State(unfinished, key, tokenizer.special_id(BOS), dtype, shard_tokens)
         state.validation_fraction = validation_fraction
+        state.watch = None if policy is None else DocumentWatch(policy)
         try:
             _take_up(state, stream, progress, note)
-            with EncodingPool[Batch](tokenizer, dtype.str, num_workers or _num_cores()) as pool:
+            with EncodingPool[Batch](
+                tokenizer,
+                dtype.str,
+                num_workers or _num_cores(),
+                None if policy is None else policy.guard,
+            ) as pool:
                 for batch, encoded in pool.encode(stream.batches(BATCH_BYTES)):
                     state.add(batch, encoded)
                     if progress is not None:
@@ -147,7 +162,9 @@ def write_corpus(
         unfinished.install()
     writers = state.writers
     return CorpusReport(
-        directory, {split: dict(writers[split].sources) for split in index["splits"]}
+        directory,
+        {split: dict(writers[split].sources) for split in index["splits"]},
+        None if state.watch is None else state.watch.report(),
     )
 
 
@@ -194,13 +211,14 @@ class _State:
         shard_tokens: int,
     ) -> None:
         self.validation_fraction = 0.0
+        self.watch: DocumentWatch | None = None
         self._unfinished = unfinished
         self._key = key
         self._bos_id = bos_id
         self._dtype = dtype
         self._shard_tokens = shard_tokens
         self._tokens_since_kept = 0
-        self._writer: SplitTokens | None = None
+        self._split: CorpusSplit = "train"
         """Of the document that is not at its end."""
         self.writers = self._new_writers()
 
@@ -219,6 +237,8 @@ class _State:
             for path in self._unfinished.files.iterdir():
                 if path.name not in names:
                     path.unlink()
+            if self.watch is not None:
+                self.watch.take_up(kept["contaminated"])
             return Place(**kept["place"])
         self.begin_anew()
         return None
@@ -227,6 +247,8 @@ class _State:
         """Remove all that was written."""
         self.abandon()
         self.writers = self._new_writers()
+        if self.watch is not None:
+            self.watch.begin_anew()
         self._unfinished.begin_anew()
 
     def add(self, batch: Batch, encoded: Encoded) -> None:
@@ -238,8 +260,8 @@ class _State:
         ids = np.insert(encoded.ids, firsts[starts], self._bos_id)
         ends += np.cumsum(starts)
         begin = 0
-        for piece, end in zip(pieces, ends.tolist(), strict=True):
-            self._add_piece(piece, ids[begin:end])
+        for place, (piece, end) in enumerate(zip(pieces, ends.tolist(), strict=True)):
+            self._add_piece(piece, ids[begin:end], encoded.found.get(place))
             begin = end
         self._tokens_since_kept += len(ids)
         if self._tokens_since_kept >= KEEP_TOKENS and pieces[-1].ends:
@@ -257,6 +279,7 @@ class _State:
                 for split, writer in self.writers.items()
                 if writer.num_tokens
             },
+            **({} if self.watch is None else {"contamination": self.watch.report().to_json()}),
         }
 
     def abandon(self) -> None:
@@ -268,14 +291,19 @@ class _State:
         files = self._unfinished.files
         return {s: SplitTokens(files, s, self._dtype, self._shard_tokens) for s in SPLITS}
 
-    def _add_piece(self, piece: Piece, ids: NDArray[Any]) -> None:
-        if piece.starts or self._writer is None:
-            self._writer = self.writers[self._split_of(piece)]
+    def _add_piece(self, piece: Piece, ids: NDArray[Any], found: str | None) -> None:
+        if piece.starts:
+            self._split = self._split_of(piece)
+        writer = self.writers[self._split]
         if piece.starts and piece.ends and not piece.content:
-            self._writer.add_empty(piece.source)
-        else:
-            size = len(piece.content)
-            self._writer.add(piece.source, ids, size, starts=piece.starts, ends=piece.ends)
+            writer.add_empty(piece.source)
+            return
+        is_watched = piece.is_searched and self._split == "train"
+        if is_watched and self.watch is not None and self.watch.leaves_out(piece, found):
+            writer.drop_document()
+            return
+        size = len(piece.content)
+        writer.add(piece.source, ids, size, starts=piece.starts, ends=piece.ends)
 
     def _split_of(self, piece: Piece) -> CorpusSplit:
         if piece.only_validation:
@@ -287,5 +315,8 @@ class _State:
 
     def _keep(self, place: Place) -> None:
         splits = {split: self.writers[split].keep() for split in SPLITS}
-        self._unfinished.keep(self._key, {"place": asdict(place), "splits": splits})
+        progress = {"place": asdict(place), "splits": splits}
+        if self.watch is not None:
+            progress["contaminated"] = self.watch.report().to_json()["found"]
+        self._unfinished.keep(self._key, progress)
         self._tokens_since_kept = 0

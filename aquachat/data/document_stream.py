@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +42,8 @@ class Piece:
     starts: bool
     ends: bool
     only_validation: bool
+    is_searched: bool = False
+    """Whether it may hold what a training document must not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class Batch:
     def contents(self) -> list[bytes]:
         """The text of each piece."""
         return [piece.content for piece in self.pieces]
+
+    @property
+    def searched(self) -> list[int]:
+        """The places of the pieces that are searched."""
+        return [place for place, piece in enumerate(self.pieces) if piece.is_searched]
 
     @property
     def size_bytes(self) -> int:
@@ -74,11 +81,16 @@ class DocumentStream:
     Args:
         sources: documents by source, long ones in `Continued` parts.
         validation_sources: documents that are for validation whatever their hash.
+        searched_sources: those among `sources` whose documents are to be searched.
     """
 
     def __init__(
-        self, sources: Mapping[str, Iterable[str]], validation_sources: Mapping[str, Iterable[str]]
+        self,
+        sources: Mapping[str, Iterable[str]],
+        validation_sources: Mapping[str, Iterable[str]],
+        searched_sources: Collection[str] = (),
     ) -> None:
+        self._searched_sources = searched_sources
         self._named = [(name, documents, False) for name, documents in sources.items()]
         self._named += [(name, documents, True) for name, documents in validation_sources.items()]
         self._begin()
@@ -128,12 +140,13 @@ class DocumentStream:
 
     def _pieces(self) -> Iterator[Piece]:
         for name, documents, only_validation in self._named:
+            is_searched = name in self._searched_sources and not only_validation
             starts = True
             for text in documents:
                 ends = not isinstance(text, Continued)
                 is_empty = starts and ends and (not text or text.isspace())
                 content = b"" if is_empty else encode_text(text)
-                yield Piece(name, content, starts, ends, only_validation)
+                yield Piece(name, content, starts, ends, only_validation, is_searched)
                 starts = ends
             if not starts:
-                yield Piece(name, b"", False, True, only_validation)
+                yield Piece(name, b"", False, True, only_validation, is_searched)

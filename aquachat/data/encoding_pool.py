@@ -18,7 +18,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
-from aquachat.data.encoding_worker import READY, Encoded, TextEncoder, encode_texts
+from aquachat.data.encoding_worker import READY, BatchEncoder, Encoded, TextEncoder
+from aquachat.data.hygiene.document_guard import DocumentGuard
 from aquachat.errors import DataError
 
 START_BYTES: Final = 4 << 20
@@ -38,6 +39,11 @@ class TextBatch(Protocol):
         ...
 
     @property
+    def searched(self) -> Sequence[int]:
+        """The places of those that the guard searches."""
+        ...
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all contents."""
         ...
@@ -53,11 +59,17 @@ class EncodingPool(Generic[BatchT]):
         encoder: turns text into ids; sent to the processes as a pickle.
         dtype: of the ids.
         num_workers: how many processes; below 2 all is done here.
+        guard: what texts are searched for; sent too.
     """
 
-    def __init__(self, encoder: TextEncoder, dtype: str, num_workers: int) -> None:
-        self._encoder = encoder
-        self._dtype = dtype
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        dtype: str,
+        num_workers: int,
+        guard: DocumentGuard | None = None,
+    ) -> None:
+        self._encoder = BatchEncoder(encoder, dtype, guard)
         self._num_workers = num_workers
         self._seen_bytes = 0
         self._threads: ThreadPoolExecutor | None = None
@@ -102,14 +114,14 @@ class EncodingPool(Generic[BatchT]):
         if self._num_workers > 1 and self._threads is None and self._seen_bytes > START_BYTES:
             self._start()
         if self._threads is not None and any(start.done() for start in self._starting):
-            return self._threads.submit(self._encode_there, batch.contents)
+            return self._threads.submit(self._encode_there, batch)
         here: Future[Encoded] = Future()
-        here.set_result(encode_texts(self._encoder, batch.contents, self._dtype))
+        here.set_result(self._encoder.encode(batch.contents, batch.searched))
         return here
 
     def _start(self) -> None:
         self._threads = ThreadPoolExecutor(self._num_workers, "encoding")
-        setting = pickle.dumps((self._encoder, self._dtype), pickle.HIGHEST_PROTOCOL)
+        setting = pickle.dumps(self._encoder, pickle.HIGHEST_PROTOCOL)
         self._workers = [_Worker() for _ in range(self._num_workers)]
         self._starting = [
             self._threads.submit(self._welcome, worker, setting) for worker in self._workers
@@ -119,13 +131,13 @@ class EncodingPool(Generic[BatchT]):
         worker.start(setting)
         self._free.put(worker)
 
-    def _encode_there(self, contents: Sequence[bytes]) -> Encoded:
+    def _encode_there(self, batch: BatchT) -> Encoded:
         for start in self._starting:
             if start.done():
                 start.result()
         worker = self._free.get()
         try:
-            return worker.encode(contents)
+            return worker.encode(batch)
         finally:
             self._free.put(worker)
 
@@ -146,8 +158,9 @@ class _Worker:
         answer = self._ask(setting)
         assert answer == READY, answer
 
-    def encode(self, contents: Sequence[bytes]) -> Encoded:
-        answer = self._ask(pickle.dumps(list(contents), pickle.HIGHEST_PROTOCOL))
+    def encode(self, batch: TextBatch) -> Encoded:
+        request = ([*batch.contents], [*batch.searched])
+        answer = self._ask(pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, Encoded), answer

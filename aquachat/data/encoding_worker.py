@@ -10,12 +10,14 @@ from __future__ import annotations
 import pickle
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aquachat.data.hygiene.document_guard import DocumentGuard
 
 READY: Final = "ready"
 
@@ -35,6 +37,26 @@ class Encoded:
     ids: NDArray[np.unsignedinteger[Any]]
     lengths: NDArray[np.int64]
     """(texts,)"""
+    found: Mapping[int, str] = field(default_factory=dict)
+    """The places of texts with words of evaluation questions, and the split of the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEncoder:
+    """All that is done to a batch of texts."""
+
+    encoder: TextEncoder
+    dtype: str
+    """Of the ids."""
+    guard: DocumentGuard | None = None
+
+    def encode(self, contents: Sequence[bytes], searched: Sequence[int]) -> Encoded:
+        """The ids of texts in UTF-8, and what the guard finds in those that are searched."""
+        encoded = encode_texts(self.encoder, contents, self.dtype)
+        if self.guard is None or not searched:
+            return encoded
+        documents = self.guard.search([contents[place] for place in searched])
+        return replace(encoded, found={searched[d.document]: d.split for d in documents})
 
 
 def encode_texts(encoder: TextEncoder, contents: Sequence[bytes], dtype: str) -> Encoded:
@@ -46,18 +68,18 @@ def encode_texts(encoder: TextEncoder, contents: Sequence[bytes], dtype: str) ->
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Receive (encoder, dtype), say `READY`, answer each batch with an `Encoded` or an error."""
+    """Receive a `BatchEncoder`, say `READY`, answer each batch with an `Encoded` or an error."""
     # Both loads read a pipe that only the process that started us can write to.
-    encoder, dtype = pickle.load(requests)
-    encoder.encode_to_numpy("ready")
+    batch_encoder: BatchEncoder = pickle.load(requests)
+    batch_encoder.encoder.encode_to_numpy("ready")
     _send(answers, READY)
     while True:
         try:
-            contents = pickle.load(requests)
+            contents, searched = pickle.load(requests)
         except EOFError:
             return
         try:
-            answer: object = encode_texts(encoder, contents, dtype)
+            answer: object = batch_encoder.encode(contents, searched)
         except Exception as error:  # told to the parent, which raises it
             answer = error
         _send(answers, answer)

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -60,6 +60,17 @@ class HashedFile:
         self._digest.update(content)
         self.size_bytes += len(content)
 
+    def mark(self) -> FileMark:
+        """The file as it is now, for `cut_back`."""
+        return FileMark(self.size_bytes, self._digest.copy())
+
+    def cut_back(self, mark: FileMark) -> None:
+        """Remove what was written after a mark."""
+        self._file.flush()
+        self._file.truncate(mark.size_bytes)
+        self._file.seek(mark.size_bytes)
+        self.size_bytes, self._digest = mark.size_bytes, mark.digest.copy()
+
     def sync(self) -> None:
         """Make what was written durable."""
         self._file.flush()
@@ -72,6 +83,26 @@ class HashedFile:
     def describe(self) -> dict[str, Any]:
         """Name and hash, for the index."""
         return {"file": self.path.name, "sha256": self._digest.hexdigest()}
+
+
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """How far a file goes, and the hash up to there."""
+
+    size_bytes: int
+    digest: hashlib._Hash
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """A split as it was before the document that is being appended."""
+
+    source: str
+    count: SourceCount | None
+    num_tokens: int
+    shard: FileMark | None
+    """None where there was no file."""
+    offsets: FileMark | None
 
 
 class SplitTokens:
@@ -97,6 +128,8 @@ class SplitTokens:
         self._closed: list[dict[str, Any]] = []
         self._shard: HashedFile | None = None
         self._offsets: HashedFile | None = None
+        self._before: _Before | None = None
+        """Of a document of which more parts are to come."""
 
     def add_empty(self, source: str) -> None:
         """Count a document without text."""
@@ -118,6 +151,10 @@ class SplitTokens:
         Raises:
             DataError: the disk refused the write.
         """
+        if ends:
+            self._before = None
+        elif starts:
+            self._before = self._now(source)
         with writing(self._directory):
             if starts:
                 self._offsets_file().write(np.asarray(self.num_tokens, OFFSET_DTYPE).tobytes())
@@ -129,6 +166,25 @@ class SplitTokens:
         self.num_documents += starts
         counted = self.sources.get(source, EMPTY)
         self.sources[source] = counted + SourceCount(int(starts), text_bytes, len(ids))
+
+    def drop_document(self) -> None:
+        """Remove the parts of the document that is not at its end; nothing where there are none.
+
+        Raises:
+            DataError: the disk refused the write.
+        """
+        before, self._before = self._before, None
+        if before is None:
+            return
+        with writing(self._directory):
+            self._shard = _cut_back(self._shard, before.shard)
+            self._offsets = _cut_back(self._offsets, before.offsets)
+        self.num_tokens = before.num_tokens
+        self.num_documents -= 1
+        if before.count is None:
+            del self.sources[before.source]
+        else:
+            self.sources[before.source] = before.count
 
     def finish(self) -> dict[str, Any]:
         """Write the end offset and describe the split for the index.
@@ -202,6 +258,15 @@ class SplitTokens:
         kept = [shard["file"] for shard in self._closed]
         return kept + [f.path.name for f in (self._shard, self._offsets) if f is not None]
 
+    def _now(self, source: str) -> _Before:
+        return _Before(
+            source,
+            self.sources.get(source),
+            self.num_tokens,
+            None if self._shard is None else self._shard.mark(),
+            None if self._offsets is None else self._offsets.mark(),
+        )
+
     def _taken_up(self, state: Mapping[str, Any] | None) -> HashedFile | None:
         if state is None:
             return None
@@ -226,6 +291,18 @@ class SplitTokens:
             tokens = self._shard.size_bytes // self._dtype.itemsize
             self._closed.append({**self._shard.describe(), "tokens": tokens})
             self._shard = None
+
+
+def _cut_back(file: HashedFile | None, mark: FileMark | None) -> HashedFile | None:
+    """The file as it was at a mark; None, and no file, where there was none."""
+    if file is None:
+        return None
+    if mark is not None:
+        file.cut_back(mark)
+        return file
+    file.close()
+    file.path.unlink()
+    return None
 
 
 def _state_of(file: HashedFile | None) -> dict[str, Any] | None:

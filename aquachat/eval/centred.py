@@ -7,6 +7,7 @@ right. The score is the mean over tasks (Li et al. 2024, DataComp-LM, arXiv:2406
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,24 @@ class CentredTask:
         """The ends of the interval, centred."""
         low, high = self.ci95
         return centred(low, self.baseline), centred(high, self.baseline)
+
+    @classmethod
+    def from_json(cls, name: str, entry: Mapping[str, Any]) -> CentredTask:
+        """The task that `to_json` wrote under `name`.
+
+        Raises:
+            KeyError, TypeError or ValueError: it is no such entry.
+        """
+        low, high = entry["ci95"]
+        return cls(
+            name,
+            entry["accuracy"],
+            (low, high),
+            entry["baseline"],
+            entry["num_examples"],
+            entry["protocol"],
+            entry["split"],
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As under `tasks` of a score."""

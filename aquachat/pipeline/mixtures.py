@@ -273,6 +273,11 @@ def corpus_documents(
     return training, validation
 
 
+def text_sources(sources: Mapping[str, int]) -> tuple[str, ...]:
+    """Those corpus sources that are prepared text, not generated."""
+    return tuple(name for name in sources if name not in _GENERATED)
+
+
 def _reader(
     generate: Callable[[int, int, int], Iterator[str]], seed: int, count: int, start: int
 ) -> Callable[[], Iterable[str]]:

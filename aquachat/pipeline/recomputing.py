@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aquachat.errors import DataError, MissingFileError
+from aquachat.eval.centred import CentredScore, CentredTask
+from aquachat.eval.core import CORE, CORE_PROTOCOL
 from aquachat.eval.predictions import read_predictions
-from aquachat.eval.results import ALL_QUESTIONS, NOT_ASKED_FOR, recompute
+from aquachat.eval.results import ALL_QUESTIONS, NOT_ASKED_FOR, EvalResult, recompute
 from aquachat.files import write_json
 from aquachat.pipeline.evaluation import (
     COMPARISONS_FILE,
@@ -20,11 +23,14 @@ from aquachat.pipeline.evaluation import (
 )
 from aquachat.train.lineage import STAGES
 
+SCORE_SUFFIX = ".score.json"
 PREDICTIONS_SUFFIX = ".predictions.jsonl"
 
 
 def recompute_run(folder: Path, run: str) -> dict[str, Any]:
     """Compute every result in a run's `eval` folder again from its predictions, and rewrite it.
+
+    Scores over several tasks, CORE and ChatCORE, follow from the results.
 
     What predictions cannot know is taken over from the result's own file: the checkpoint, how
     questions were asked, rows that could not be, and the seconds it took. Compared is what the last
@@ -51,13 +57,15 @@ def recompute_run(folder: Path, run: str) -> dict[str, Any]:
     for entry in scored:
         document = entry.to_json()
         write_json(folder / f"{result_stem(document)}.json", {"run": run, **document})
+    scores = [_score_again(path, run, scored) for path in sorted(folder.glob(f"*{SCORE_SUFFIX}"))]
     found = compared(_pairs(folder / COMPARISONS_FILE, scored))
     keep_comparisons(folder, run, found)
-    return {
+    document = {
         "run": run,
         "results": [entry.to_json() for entry in scored],
         "comparisons": found,
     }
+    return document | ({"scores": scores} if scores else {})
 
 
 def _scored_again(path: Path, before: Mapping[str, Any]) -> Scored:
@@ -85,6 +93,44 @@ def _scored_again(path: Path, before: Mapping[str, Any]) -> Scored:
             f"`{_result_path(path)}` does not say what was asked ({error})",
             hint="run `aquachat eval` again",
         ) from error
+
+
+def _score_again(path: Path, run: str, scored: Sequence[Scored]) -> dict[str, Any]:
+    """A score over several tasks from the results beside it, written again.
+
+    A task whose predictions are gone keeps what the file says of it.
+    """
+    before = _read(path)
+    try:
+        own = {
+            (entry.task, entry.split, entry.result.protocol): entry.result
+            for entry in scored
+            if entry.checkpoint == before["checkpoint"]
+        }
+        tasks = tuple(
+            _task_again(CentredTask.from_json(name, entry), own)
+            for name, entry in before["tasks"].items()
+        )
+        score = CentredScore(before["name"], tasks, tuple(before["absent"]))
+        names = {key: before[key] for key in ("stage", "checkpoint")}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"`{path}` does not say what it was made of ({error})",
+            hint="run `aquachat eval` again",
+        ) from error
+    entry = {**names, **score.to_json()}
+    write_json(path, {"run": run, **entry})
+    return entry
+
+
+def _task_again(task: CentredTask, own: Mapping[tuple[str, str, str], EvalResult]) -> CentredTask:
+    """A task of a score with its recomputed figures; CORE's tasks are splits of `CORE`."""
+    is_core = task.protocol == CORE_PROTOCOL
+    key = (CORE, task.name) if is_core else (task.name, task.split)
+    result = own.get((*key, task.protocol))
+    if result is None:
+        return task
+    return replace(task, accuracy=result.accuracy, ci95=result.ci95, num_examples=result.num_scored)
 
 
 def _result_path(predictions: Path) -> Path:

@@ -11,13 +11,15 @@ from typing import Any
 
 from aquachat.config.recipes import Recipe
 from aquachat.data.corpus_writer import CorpusReport, write_corpus
+from aquachat.data.document_hygiene import ContaminationReport, DocumentPolicy
 from aquachat.data.document_stream import Rereadable
+from aquachat.data.hygiene.prepared import document_guard
 from aquachat.data.manifest import MANIFEST_NAME
 from aquachat.data.unfinished import is_unfinished
 from aquachat.errors import AquachatError, ConfigError
 from aquachat.files import sha256_of
 from aquachat.paths import Home
-from aquachat.pipeline.mixtures import corpus_documents
+from aquachat.pipeline.mixtures import corpus_documents, text_sources
 from aquachat.text.patterns import split_pattern
 from aquachat.text.render import ChatRenderer
 from aquachat.text.tokenizer import Tokenizer
@@ -38,6 +40,7 @@ class TokenizeResult:
 
     def to_json(self) -> dict[str, Any]:
         """The document of `--json`."""
+        contamination = self.corpus.contamination
         return {
             "tokenizer": self.tokenizer_name,
             "vocab_size": self.tokenizer.n_vocab,
@@ -54,6 +57,7 @@ class TokenizeResult:
                 }
                 for name, count in self.corpus.sources.items()
             },
+            "contamination": None if contamination is None else contamination.to_json(),
         }
 
 
@@ -86,6 +90,7 @@ def tokenize(
     else:
         name = section.name
         tokenizer = _trained_before(recipe, home) or _trained_now(recipe, home, training, note)
+    policy = _document_policy(recipe, home, note)
     note(f"tokenize: writing the corpus `{section.name}`")
     report = write_corpus(
         home.corpus(section.name),
@@ -94,11 +99,43 @@ def tokenize(
         shard_tokens=section.shard_tokens,
         validation_fraction=section.validation_fraction,
         validation_sources={source: Rereadable(read) for source, read in validation.items()},
+        policy=policy,
         num_workers=section.num_workers,
         progress=progress,
         note=lambda text: note(f"tokenize: {text}"),
     )
+    if report.contamination is not None and report.contamination.documents:
+        note(f"tokenize: {_found_text(report.contamination)}")
     return TokenizeResult(name, tokenizer, report, trained=not section.tokenizer)
+
+
+def _document_policy(
+    recipe: Recipe, home: Home, note: Callable[[str], None]
+) -> DocumentPolicy | None:
+    """What prepared text is searched for; generated documents keep apart by how they are made."""
+    sources = text_sources(recipe.tokenize.sources)
+    if not sources:
+        return None
+    guard = document_guard(home.root / "data")
+    names = ", ".join(f"`{name}`" for name in sources)
+    if guard is None:
+        note(
+            f"tokenize: no set with evaluation questions is prepared, so {names} cannot be "
+            "searched for any; prepare them first, or write the corpus again then"
+        )
+        return None
+    splits = ", ".join(split.split for split in guard.searched)
+    note(f"tokenize: {names} is searched for {guard.num_questions:,} questions of {splits}")
+    return DocumentPolicy(guard, sources, recipe.tokenize.keep_contaminated)
+
+
+def _found_text(found: ContaminationReport) -> str:
+    verb = "kept" if found.policy.keeps_contaminated else "left out"
+    by_split = ", ".join(f"{count:,} {split}" for split, count in found.by_split().items())
+    return (
+        f"{verb} {found.documents:,} training documents ({found.text_bytes:,} bytes) that hold "
+        f"words of evaluation questions ({by_split})"
+    )
 
 
 def _trained_now(

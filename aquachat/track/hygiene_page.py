@@ -75,7 +75,7 @@ def _longest(report: HygieneReport) -> Figure | None:
     bars = [Bar(gold.gold_is_longest / gold.rows) for gold in found.values()]
     chance = [gold.expected / gold.rows for gold in found.values()]
     return grouped_bars(
-        "The longest option is right\nrows in which one option is longer than all others",
+        "The longest option is right\nof rows with a single longest one",
         list(found),
         {"longest": bars},
         ylabel="share of those rows",

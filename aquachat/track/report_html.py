@@ -19,6 +19,8 @@ DARK_STAGE_COLORS = {"base": "#a3aab5", "mid": "#e3aa2e", "sft": "#4da6e0", "rl"
 WHISKERS = "Whiskers: 95% intervals."
 MAX_OPEN_ROWS = 12
 """Longer tables are folded."""
+LONG_CELL_CHARS = 24
+"""Columns with longer words may take several lines."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
@@ -39,7 +41,8 @@ summary:focus-visible { outline: 2px solid var(--sft); outline-offset: 2px }
   font-variant-numeric: tabular-nums } th, td { padding: .35rem .8rem; text-align: right;
   border-bottom: 1px solid var(--rule); white-space: nowrap } thead th { color: var(--soft);
   font-weight: 600 } th[scope=row], thead th:first-child { text-align: left }
-td.words, th.words { text-align: left } tbody tr:hover { background: var(--card) }
+td.words, th.words { text-align: left } .long { white-space: normal; min-width: 9rem;
+  overflow-wrap: anywhere } tbody tr:hover { background: var(--card) }
 .figures { display: grid; gap: 1.4rem; grid-template-columns: repeat(auto-fit, minmax(min(100%,
   24rem), 1fr)); align-items: start } figure { margin: 0 } figure.wide { grid-column: 1 / -1;
   max-width: 50rem } figure svg { width: 100%; height: auto; font-family: var(--font) }
@@ -55,7 +58,8 @@ figure svg * { stroke-linejoin: round }
   border-radius: .5rem; font-size: .85rem } details { margin: .8rem 0 } summary { cursor: pointer;
   font-weight: 600 } dl { display: grid; grid-template-columns: max-content 1fr;
   gap: .2rem 1.2rem } dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
-@media (max-width: 36rem) { body { padding: 1rem .8rem 3rem } h1 { font-size: 1.5rem } }
+@media (max-width: 36rem) { body { padding: 1rem .8rem 3rem } h1 { font-size: 1.5rem }
+  th, td { padding: .35rem .5rem } th[scope=row] { white-space: normal } }
 @media print { .scroll { overflow: visible } details > * { display: block } }
 """
 
@@ -147,7 +151,10 @@ def table_html(table: Table) -> str:
         any(row[index] and not _is_figure(row[index]) for row in table.rows)
         for index in range(len(table.columns))
     ]
-    kinds = [' class="words"' if is_wordy else "" for is_wordy in wordy]
+    kinds = [
+        _kind(is_wordy, max((len(row[index]) for row in table.rows), default=0))
+        for index, is_wordy in enumerate(wordy)
+    ]
     head = "".join(
         f'<th scope="col"{kind}>{escape(name)}</th>'
         for name, kind in zip(table.columns, kinds, strict=True)
@@ -161,6 +168,13 @@ def table_html(table: Table) -> str:
     if len(table.rows) > MAX_OPEN_ROWS:
         return f"<details><summary>{title} ({len(table.rows)} rows)</summary>{content}</details>"
     return f"<h3>{title}</h3>{content}"
+
+
+def _kind(is_wordy: bool, longest: int) -> str:
+    """The class of a column: words stand on the left, long ones in several lines."""
+    if not is_wordy:
+        return ""
+    return ' class="words long"' if longest > LONG_CELL_CHARS else ' class="words"'
 
 
 def _row(row: Sequence[str], kinds: Sequence[str]) -> str:

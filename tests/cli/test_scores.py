@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aquachat.errors import DataError
 from aquachat.eval.predictions import read_predictions
+from aquachat.pipeline.recomputing import recompute_run
 from aquachat.track.logger import read_metrics
 from tests.cli.programs import Cli
 from tests.eval.core_bundle import write_bundle
@@ -64,6 +67,44 @@ def test_core_is_measured_of_the_base_model_and_named_partial(with_core: Cli) ->
         evals(with_core, "half") / "base@8-CORE-capitals-core.predictions.jsonl"
     )
     assert sum(row.correct for row in rows) / len(rows) == document["results"][0]["accuracy"]
+
+
+def test_scores_are_recomputed_bit_for_bit(with_core: Cli) -> None:
+    document = evaluated(with_core, "--run", "half", "--task", "CORE")
+    folder = evals(with_core, "half")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    again = evaluated(with_core, "--run", "half", "--recompute")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert document["scores"][0] in again["scores"]
+
+
+def test_a_score_follows_the_predictions(with_core: Cli, tmp_path: Path) -> None:
+    evaluated(with_core, "--run", "half", "--task", "CORE")
+    folder = tmp_path / "eval"
+    shutil.copytree(evals(with_core, "half"), folder)
+    path = folder / "base@8-CORE-capitals-core.predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    path.write_text("".join(json.dumps({**row, "correct": True}) + "\n" for row in rows), "utf-8")
+    kept = json.loads((folder / "base@8-CORE.score.json").read_text("utf-8"))
+    (folder / "base@8-CORE-pronouns-core.predictions.jsonl").unlink()
+    found = next(s for s in recompute_run(folder, "half")["scores"] if s["name"] == "CORE")
+    assert found["tasks"]["capitals"]["centred"] == 1.0
+    assert found["tasks"]["pronouns"] == kept["tasks"]["pronouns"]
+    centred = [task["centred"] for task in found["tasks"].values()]
+    assert found["value"] == pytest.approx(sum(centred) / 3)
+    written = json.loads((folder / "base@8-CORE.score.json").read_text("utf-8"))
+    assert written == {"run": "half", **found}
+
+
+def test_a_score_that_does_not_say_what_it_was_made_of_is_refused(
+    with_core: Cli, tmp_path: Path
+) -> None:
+    evaluated(with_core, "--run", "half", "--task", "CORE")
+    folder = tmp_path / "eval"
+    shutil.copytree(evals(with_core, "half"), folder)
+    (folder / "base@8-CORE.score.json").write_text('{"checkpoint": "base@8"}', "utf-8")
+    with pytest.raises(DataError, match="does not say what it was made of"):
+        recompute_run(folder, "half")
 
 
 def test_a_person_reads_what_is_absent(with_core: Cli) -> None:

@@ -11,8 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from aquachat.data.corpus import Corpus
 from aquachat.data.corpus_writer import write_corpus
+from aquachat.data.document_hygiene import DocumentPolicy
+from aquachat.data.hygiene.document_guard import DocumentGuard
+from aquachat.data.hygiene.guard import EvaluationGuard
 from aquachat.data.text_documents import read_documents
 from aquachat.text.tokenizer import Tokenizer
 
@@ -59,6 +64,16 @@ def _write_parquet(path: Path, num_bytes: int) -> None:
     pq.write_table(table, path, row_group_size=len(texts), use_dictionary=False)
 
 
+def policy() -> DocumentPolicy:
+    """Half a million runs of words to search for, about as many as those of MMLU."""
+    random = np.random.default_rng(3)
+    guard = EvaluationGuard()
+    for row in range(20_000):
+        words = " ".join(f"w{number}" for number in random.integers(0, 30_000, 38))
+        guard.add("made/test", row, words)
+    return DocumentPolicy(DocumentGuard(guard, []), ("a",))
+
+
 def own_peak_kilobytes() -> int:
     """Our peak; `ru_maxrss` would begin with what the process that started us has."""
     try:
@@ -78,7 +93,9 @@ def main() -> None:
     path = next(folder.glob("*.*"))
     tokenizer = Tokenizer(tokens=(*(bytes([byte]) for byte in range(256)), *MERGES))
     documents = (text for text in read_documents(path) if text is not None)
-    report = write_corpus(folder / "corpus", {"a": documents}, tokenizer, num_workers=int(workers))
+    report = write_corpus(
+        folder / "corpus", {"a": documents}, tokenizer, policy=policy(), num_workers=int(workers)
+    )
     own = own_peak_kilobytes()
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     count = report.sources["a"]

@@ -14,12 +14,16 @@ from pathlib import Path
 import pytest
 
 from aquachat.data import corpus_writer, encoding_pool
-from aquachat.data.corpus import Corpus, verify_corpus
+from aquachat.data.corpus import Corpus, read_index, verify_corpus
 from aquachat.data.corpus_writer import SPLITS, write_corpus
+from aquachat.data.document_hygiene import DocumentPolicy
+from aquachat.data.document_stream import Rereadable
+from aquachat.data.hygiene.document_guard import DocumentGuard
+from aquachat.data.hygiene.guard import EvaluationGuard, TrainingText
 from aquachat.data.unfinished import unfinished_corpus
 from aquachat.errors import DataError
 from tests.data.byte_tokenizer import byte_tokenizer
-from tests.data.writing_program import NUM_DOCUMENTS, STALLED, documents, write
+from tests.data.writing_program import NUM_DOCUMENTS, STALLED, documents, guard, write
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 ROOT = Path(__file__).parents[2]
@@ -145,7 +149,20 @@ def test_documents_in_parts_are_whole_documents(
         if type(part) is str:
             whole.add(text)
             text = ""
-    assert texts == whole | {"another source", "for validation"}
+    listed = sorted(whole)
+    found = guard().check([TrainingText(None, text) for text in listed])
+    contaminated = {text for text, one in zip(listed, found, strict=True) if one is not None}
+    index = read_index(tmp_path / "c")
+    held_out = Corpus.open(tmp_path / "c", "validation")
+    validation = {
+        TOKENIZER.decode(held_out.document(i).tolist()[1:]) for i in range(held_out.num_documents)
+    }
+    assert texts == (whole - contaminated) | validation | {"another source", "for validation"}
+    left_out = contaminated - validation
+    assert len(left_out) >= 10
+    assert max(map(len, left_out)) > 600  # in three parts or more
+    assert index["contamination"]["documents"] == len(left_out)
+    assert index["contamination"]["text_bytes"] == sum(len(t.encode()) for t in left_out)
 
 
 def interrupted(directory: Path) -> None:
@@ -165,6 +182,7 @@ def interrupted(directory: Path) -> None:
             shard_tokens=20_000,
             validation_fraction=0.1,
             validation_sources={"c": []},
+            policy=DocumentPolicy(DocumentGuard(guard(), []), ("a",)),
         )
     assert (directory.parent / ".c.unfinished").is_dir()
 
@@ -205,6 +223,7 @@ def test_changed_documents_that_can_be_read_only_once_ask_for_another_start(tmp_
             shard_tokens=20_000,
             validation_fraction=0.1,
             validation_sources={"c": []},
+            policy=DocumentPolicy(DocumentGuard(guard(), []), ("a",)),
         )
 
     with pytest.raises(DataError, match="are not those of the unfinished corpus") as caught:
@@ -235,6 +254,36 @@ def test_other_settings_begin_anew(tmp_path: Path) -> None:
     interrupted(tmp_path / "c")
     write_corpus(tmp_path / "c", {"a": ["x"]}, TOKENIZER)
     assert Corpus.open(tmp_path / "c").num_documents == 1
+
+
+@pytest.mark.parametrize("change", ["questions", "kept", "none"])
+def test_other_evaluation_questions_begin_anew(
+    tmp_path: Path, undisturbed: dict[str, bytes], change: str
+) -> None:
+    interrupted(tmp_path / "c")
+    other = EvaluationGuard()
+    other.add("made/test", 1, "a question that nobody asked before this test was written today")
+    policy = {
+        "questions": DocumentPolicy(DocumentGuard(other, []), ("a",)),
+        "kept": DocumentPolicy(DocumentGuard(guard(), []), ("a",), keeps_contaminated=True),
+        "none": None,
+    }[change]
+    notes: list[str] = []
+    write_corpus(
+        tmp_path / "c",
+        {"a": Rereadable(documents), "b": []},
+        TOKENIZER,
+        shard_tokens=20_000,
+        validation_fraction=0.1,
+        validation_sources={"c": []},
+        policy=policy,
+        note=notes.append,
+    )
+    assert notes == []
+    assert not (tmp_path / ".c.unfinished").exists()
+    counts = [Corpus.open(tmp_path / "c", split).num_documents for split in SPLITS]
+    empty = read_index(tmp_path / "c")["splits"]["train"]["sources"]["a"]["empty_documents"]
+    assert sum(counts) + empty == NUM_DOCUMENTS
 
 
 def test_two_processes_do_not_write_one_corpus(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ TOKENIZER = byte_tokenizer()
 @dataclass(frozen=True)
 class Texts:
     contents: list[bytes]
+    searched: tuple[int, ...] = ()
 
     @property
     def size_bytes(self) -> int:

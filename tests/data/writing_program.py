@@ -14,7 +14,10 @@ import numpy as np
 
 from aquachat.data import corpus_writer, encoding_pool
 from aquachat.data.corpus_writer import write_corpus
+from aquachat.data.document_hygiene import DocumentPolicy
 from aquachat.data.document_stream import Rereadable
+from aquachat.data.hygiene.document_guard import DocumentGuard
+from aquachat.data.hygiene.guard import EvaluationGuard
 from aquachat.text.long_text import in_parts
 from tests.data.byte_tokenizer import byte_tokenizer
 
@@ -37,6 +40,20 @@ def documents(stall_after: int | None = None, changed: bool = False) -> Iterator
         yield from in_parts([text], part_chars=300)
 
 
+def guard() -> EvaluationGuard:
+    """Questions that hold the last words of every seventh document, long ones too."""
+    found = EvaluationGuard()
+    text, number = "", 0
+    for part in documents():
+        text += part
+        if type(part) is str:
+            words = text.split()
+            if number % 7 == 0 and len(words) > 20:
+                found.add("made/test", number, " ".join(words[-60:]))
+            text, number = "", number + 1
+    return found
+
+
 def write(
     directory: Path, *, num_workers: int = 1, stall_after: int | None = None, changed: bool = False
 ) -> list[str]:
@@ -52,6 +69,7 @@ def write(
         shard_tokens=20_000,
         validation_fraction=0.1,
         validation_sources={"c": ["for validation"]},
+        policy=DocumentPolicy(DocumentGuard(guard(), []), ("a",)),
         num_workers=num_workers,
         note=notes.append,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,3 +85,10 @@ def test_the_interval_holds_the_value_and_narrows_with_tasks(
     assert high - low > 0
     assert twice.value == pytest.approx(score.value)
     assert twice.ci95[1] - twice.ci95[0] == pytest.approx((high - low) / 2**0.5)
+
+
+def test_a_task_is_read_back_as_it_was_written() -> None:
+    task = make_task("arc", 5, 8, 0.25)
+    assert CentredTask.from_json("arc", json.loads(json.dumps(task.to_json()))) == task
+    with pytest.raises(KeyError):
+        CentredTask.from_json("arc", {})

@@ -72,6 +72,11 @@ class EvaluationGuard:
     def __len__(self) -> int:
         return len(self._questions)
 
+    @property
+    def questions(self) -> Sequence[EvaluationQuestion]:
+        """The different questions, in the order in which they came."""
+        return list(self._questions.values())
+
     def add(self, split: str, row: int, question: str) -> None:
         """Remember a question; one that is there already keeps its first place."""
         assert "_near" not in self.__dict__, "questions are added before the first search"

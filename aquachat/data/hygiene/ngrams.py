@@ -68,6 +68,21 @@ class NgramIndex:
         self._words = list(self._number_of)
         self._runs = dict(self._make_runs(lengths))
 
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """The words of all questions; the first has the number 1."""
+        return self._words
+
+    @property
+    def numbers(self) -> NDArray[np.uint64]:
+        """(Q,) the questions as numbers of words, 0 behind each."""
+        return self._numbers
+
+    def run_places(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each width with the places among `numbers` at which its different runs begin."""
+        for width, runs in self._runs.items():
+            yield width, runs.places
+
     def search(self, normalised: Sequence[str]) -> list[SharedText]:
         """The texts that share words with a question, each once, with the first such stretch."""
         values, starts = self._numbered(normalised)

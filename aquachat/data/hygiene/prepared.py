@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from aquachat.data.catalogue import DATASETS, SYNTHETIC, PreparedRow, RowReader
+from aquachat.data.hygiene.document_guard import DocumentGuard
 from aquachat.data.hygiene.guard import EvaluationGuard
 from aquachat.data.manifest import (
     MANIFEST_NAME,
@@ -67,6 +68,20 @@ def rows_of(report: PrepareReport, split: str, read_row: RowReader) -> Iterator[
             yield NumberedRow(row.line_number, PreparedRow(None, (row.reason,)))
         else:
             yield NumberedRow(row.line_number, read_row(row.value))
+
+
+def document_guard(data_root: Path) -> DocumentGuard | None:
+    """The questions of all prepared evaluation splits; None where there is none.
+
+    Raises:
+        MissingFileError: a split's file is gone.
+        DataError: a manifest or a file cannot be read.
+    """
+    guard = EvaluationGuard()
+    searched = [
+        split for report in prepared_sets(data_root) for split in add_questions(guard, report)
+    ]
+    return DocumentGuard(guard, searched) if len(guard) else None
 
 
 def add_questions(guard: EvaluationGuard, report: PrepareReport) -> list[GuardSplit]:
