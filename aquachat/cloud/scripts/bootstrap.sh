@@ -51,7 +51,7 @@ trap last_words EXIT
 exec >>"$log" 2>&1
 
 last_line() {
-  tail -n 5 "$log" | grep -v '^== ' | grep . | tail -n 1 || :
+  tail -n 5 "$log" | grep -v '^== ' | grep . | tail -n 1 | sed 's/^ *//' || :
 }
 
 hash_of() {
@@ -196,6 +196,19 @@ torch_build() {
   fi
 }
 
+has_gpu() {
+  [ "$device" != cpu ] && [ -n "$(driver_version)" ]
+}
+
+# torch.compile needs a C compiler and Python.h, which a Python that uv brought has.
+need_compiler() {
+  need_program cc gcc \
+    || tell warn "there is no C compiler, which attention on a GPU is compiled with: $(last_line)"
+  "$work/bin/python" -c 'import os, sysconfig as s
+os.stat(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null \
+    || tell warn "this Python has no Python.h (python3-dev), which attention on a GPU needs"
+}
+
 driver_is() {
   [ -n "$driver" ] || return 1
   rest=${driver#*.}
@@ -240,7 +253,8 @@ make_venv() {
   rm -rf -- "$venv"
   if find_uv || get_uv; then
     tell step "making a Python environment with $("$uv" --version)"
-    "$uv" venv --quiet --python '>=3.11,<3.14' "$venv" \
+    { has_gpu && "$uv" venv --quiet --managed-python --python '>=3.11,<3.14' "$venv"; } \
+      || "$uv" venv --quiet --python '>=3.11,<3.14' "$venv" \
       || "$uv" venv --quiet --python '>=3.11' "$venv" \
       || fail python "there is no Python 3.11 or later, and uv could not get one: $(last_line)"
     install=uv_install
@@ -325,11 +339,15 @@ done
 [ -z "$url" ] || clone
 if [ -n "$python" ]; then use_python; else make_venv; fi
 write_wrappers
+if has_gpu; then need_compiler; fi
 tell step "asking torch what it sees"
 printf '%s\n' "$describe" >"$work/job/describe.py"
 "$work/bin/python" -P "$work/job/describe.py" "$work/bin/python" >"$environment.new" \
   || fail broken "the environment does not work: $(last_line)"
-mv -f -- "$environment.new" "$environment"
-printf '%s\n' "$asked" >"$stamp.new"
-mv -f -- "$stamp.new" "$stamp"
+tail -n 1 "$environment.new" >"$environment"
+rm -f -- "$environment.new"
+if grep -q '"missing": \[\]' "$environment"; then
+  printf '%s\n' "$asked" >"$stamp.new"
+  mv -f -- "$stamp.new" "$stamp"
+fi
 tell environment "$(cat "$environment")"
