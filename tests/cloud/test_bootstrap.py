@@ -177,6 +177,19 @@ def test_an_environment_that_broke_is_made_anew(programs: Machine, machine: Remo
     assert (work_of(programs) / "venv" / "bin" / "python").exists()
 
 
+def test_what_another_wish_left_half_done_is_not_taken_for_done(
+    programs: Machine, machine: RemoteMachine
+) -> None:
+    programs.add_uv()
+    set_up(machine)
+    programs.add_uv(before='case "$*" in *install*.whl) exit 1 ;; esac')
+    with pytest.raises(CommandError):
+        set_up(machine, replace(SETUP, device="cpu"))
+    programs.add_uv()
+    _, said = set_up(machine)
+    assert len(said) > 1
+
+
 @pytest.mark.parametrize("without", [(), ("flock",)])
 def test_two_at_once_do_not_interleave(server: Sshd, tmp_path: Path, without: list[str]) -> None:
     programs = Machine(server, without=without)
