@@ -448,6 +448,20 @@ def test_what_a_named_python_lacks_is_named(programs: Machine, machine: RemoteMa
     set_up(machine, named(programs))
 
 
+def test_with_a_named_python_no_system_package_is_installed(
+    server: Sshd, machine: RemoteMachine
+) -> None:
+    programs = Machine(server, without=["tmux"])
+    for name in ("sudo", "apt-get"):
+        programs.add(name, "exit 0")
+    programs.add_driver("570.1")
+    (programs.folder / "cc").unlink()
+    _, said = set_up(machine, replace(named(programs), programs=("tmux",)))
+    assert said[0] == "warning: tmux is missing, so the job does without it: tmux: not found"
+    assert any("no C compiler" in line for line in said)
+    assert not programs.calls_of("sudo") + programs.calls_of("apt-get")
+
+
 @pytest.mark.parametrize(
     ("python", "sentence"),
     [
@@ -489,15 +503,14 @@ def test_a_program_that_one_can_do_without_is_done_without(
     programs.add("sudo", "echo 'sudo: a password is required' >&2; exit 1")
     _, said = set_up(machine, replace(SETUP, programs=("tmux",)))
     assert said[1] == (
-        "warning: tmux could not be installed, so the job does without it: "
-        "sudo: a password is required"
+        "warning: tmux is missing, so the job does without it: sudo: a password is required"
     )
 
 
 def test_a_clone_without_git_is_told(server: Sshd, machine: RemoteMachine) -> None:
     programs = Machine(server, without=["git"])
     programs.add_uv()
-    with pytest.raises(CommandError, match="git is missing and could not be installed") as caught:
+    with pytest.raises(CommandError, match="git is missing, which clones the project") as caught:
         set_up(machine, replace(SETUP, clone=Clone(URL)))
     assert "install git on the machine" in (caught.value.hint or "")
 

@@ -94,8 +94,10 @@ apt_install() {
   $as_root "$@"
 }
 
+# With a named Python nothing is downloaded, and a machine of somebody's own stays as it is.
 need_program() {
   command -v "$1" >/dev/null && return
+  [ -z "$python" ] || { echo "$1: not found"; return 1; }
   tell step "installing $1"
   apt_install install "$2" || { apt_install update && apt_install install "$2"; } || return 1
   command -v "$1" >/dev/null
@@ -109,7 +111,7 @@ clone() {
   if [ -e "$project" ] && [ -n "$(ls -A "$project")" ]; then
     fail folder "\`$project\` holds files already that are no clone of this branch"
   fi
-  need_program git git || fail git "git is missing and could not be installed: $(last_line)"
+  need_program git git || fail git "git is missing, which clones the project: $(last_line)"
   tell step "cloning $url"
   rm -rf -- "$project.new"
   set -- --depth 1
@@ -334,7 +336,7 @@ fi
 rm -f -- "$stamp"
 for program; do
   need_program "$program" "$program" \
-    || tell warn "$program could not be installed, so the job does without it: $(last_line)"
+    || tell warn "$program is missing, so the job does without it: $(last_line)"
 done
 [ -z "$url" ] || clone
 if [ -n "$python" ]; then use_python; else make_venv; fi
