@@ -259,10 +259,10 @@ def test_a_set_up_that_does_not_end_is_left_at_the_deadline(
 def test_a_torch_index_that_fails_is_left_with_a_warning(
     programs: Machine, machine: RemoteMachine
 ) -> None:
-    no = 'case "$*" in *--torch-backend=*) echo "error: 401 for 0123456789abcdef" >&2; exit 2 ;; esac'
+    no = 'case "$*" in *--torch-backend=*) echo "401 for 0123456789abcdef" >&2; exit 2 ;; esac'
     programs.add_uv(before=no)
     _, said = set_up(machine)
-    warning = "torch could not be had from its own index (error: 401 for [WANDB_API_KEY redacted])"
+    warning = "torch could not be had from its own index (401 for [WANDB_API_KEY redacted])"
     assert f"warning: {warning}; trying the default index" in said
     assert "--torch-backend" not in programs.calls_of("uv")[-1]
 
