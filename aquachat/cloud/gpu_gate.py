@@ -111,8 +111,7 @@ def check_gpus(
                 gate.hear(block)
             result = channel.finish()
     except DeadlineError as error:
-        where = "CUDA" if gate.begun is None else f"GPU {gate.begun}"
-        raise _bad(machine, f"{where} does not answer within {deadline_s:g} s") from error
+        raise _bad(machine, f"{gate.where} does not answer within {deadline_s:g} s") from error
     if gate.torch is None:
         raise machine.failure(words, result)
     if gate.cuda is None:
@@ -121,19 +120,7 @@ def check_gpus(
             hint="its index could not be reached, or the driver is too old for any; "
             "`job/bootstrap.log` on the machine says which",
         )
-    if gate.error is not None:
-        raise _bad(machine, _torch_error(machine, gate.error))
-    problems = [
-        f"GPU {index}: {_torch_error(machine, str(gpu['problem']))}"
-        for index, gpu in sorted(gate.gpus.items())
-        if gpu["problem"]
-    ]
-    if problems:
-        raise _bad(machine, "; ".join(problems))
-    if not gate.done:
-        where = "CUDA" if gate.begun is None else f"GPU {gate.begun}"
-        how = "a signal" if result.code < 0 else f"code {result.code}"
-        raise _bad(machine, f"{where} ended the check with {how}")
+    _check_results(machine, gate, result.code)
     _check_count(machine, gate.count, expected)
     return _found(gate, say)
 
@@ -151,6 +138,11 @@ class _Gate:
         self.gpus: dict[int, dict[str, Any]] = {}
         self.done = False
         self._rest = b""
+
+    @property
+    def where(self) -> str:
+        """What was being checked last."""
+        return "CUDA" if self.begun is None else f"GPU {self.begun}"
 
     def hear(self, block: bytes) -> None:
         """Take what arrived; lines that are not of the program are left aside."""
@@ -185,6 +177,21 @@ def _ask_driver(machine: RemoteMachine, deadline_s: float) -> dict[str, Any]:
     if lines:
         return {"code": None, "error": lines[-1]}  # nvidia-smi says why
     raise machine.failure(words, result)
+
+
+def _check_results(machine: RemoteMachine, gate: _Gate, code: int) -> None:
+    if gate.error is not None:
+        raise _bad(machine, _torch_error(machine, gate.error))
+    problems = [
+        f"GPU {index}: {_torch_error(machine, str(gpu['problem']))}"
+        for index, gpu in sorted(gate.gpus.items())
+        if gpu["problem"]
+    ]
+    if problems:
+        raise _bad(machine, "; ".join(problems))
+    if not gate.done:
+        how = "a signal" if code < 0 else f"code {code}"
+        raise _bad(machine, f"{gate.where} ended the check with {how}")
 
 
 def _found(gate: _Gate, say: Say) -> Gpus:

@@ -53,6 +53,7 @@ class Machine:
         self.path = f"{self.folder}:{server.path_with(without=[*HIDDEN, *without])}"
         self._set_up_site()
         self.add_python("fake-python")
+        self.add("cc", "")
         server.set_session(path=self.path)
 
     @property

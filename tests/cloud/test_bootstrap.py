@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import email
 import os
 import shutil
 import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import aquachat
 from aquachat.cloud.bootstrap import Clone, Environment, Setup, bootstrap, platform_of
@@ -19,7 +25,7 @@ from aquachat.cloud.ssh_errors import CommandError, DeadlineError
 from aquachat.cloud.transfer import send_file
 from aquachat.cloud.wheel import Platform, local_platform, make_wheel
 from aquachat.errors import ConfigError
-from tests.cloud.fake_programs import Machine
+from tests.cloud.fake_programs import TORCH, Machine
 from tests.cloud.proxy import Proxy
 from tests.cloud.sshd import Sshd, running_sshd
 
@@ -106,6 +112,29 @@ def test_for_the_processor_the_torch_without_cuda_is_taken(
     assert "--torch-backend=cpu" in programs.calls_of("uv")[-1]
 
 
+def test_with_a_gpu_a_python_with_headers_and_a_compiler_is_wanted(
+    programs: Machine, machine: RemoteMachine
+) -> None:
+    programs.add_uv()
+    programs.add_driver("570.1")
+    set_up(machine)
+    assert programs.calls_of("uv")[-2].startswith(
+        "uv venv --quiet --managed-python --python >=3.11"
+    )
+    (programs.folder / "cc").unlink()
+    no = 'case "$*" in *--managed-python*) exit 2 ;; *Python.h*) exit 1 ;; esac'
+    programs.add_uv(before=no)
+    programs.add_python("fake-python", before=no)
+    _, said = set_up(machine, replace(SETUP, device="cuda"))
+    assert programs.calls_of("uv")[-2].startswith("uv venv --quiet --python >=3.11")
+    assert said[2:-1] == [
+        "installing cc",
+        "warning: there is no C compiler, which attention on a GPU is compiled with: "
+        "apt-get: not found",
+        "warning: this Python has no Python.h (python3-dev), which attention on a GPU needs",
+    ]
+
+
 def test_the_machines_own_choice_of_torch_is_kept(
     programs: Machine, machine: RemoteMachine
 ) -> None:
@@ -146,6 +175,19 @@ def test_an_environment_that_broke_is_made_anew(programs: Machine, machine: Remo
     set_up(machine)
     assert not (work_of(programs) / "venv" / "half").exists()
     assert (work_of(programs) / "venv" / "bin" / "python").exists()
+
+
+def test_what_another_wish_left_half_done_is_not_taken_for_done(
+    programs: Machine, machine: RemoteMachine
+) -> None:
+    programs.add_uv()
+    set_up(machine)
+    programs.add_uv(before='case "$*" in *install*.whl) exit 1 ;; esac')
+    with pytest.raises(CommandError):
+        set_up(machine, replace(SETUP, device="cpu"))
+    programs.add_uv()
+    _, said = set_up(machine)
+    assert len(said) > 1
 
 
 @pytest.mark.parametrize("without", [(), ("flock",)])
@@ -217,14 +259,17 @@ def test_a_set_up_that_does_not_end_is_left_at_the_deadline(
 def test_a_torch_index_that_fails_is_left_with_a_warning(
     programs: Machine, machine: RemoteMachine
 ) -> None:
-    no = 'case "$*" in *--torch-backend=*) echo "error: dns error, no route" >&2; exit 2 ;; esac'
+    no = 'case "$*" in *--torch-backend=*) echo "401 for 0123456789abcdef" >&2; exit 2 ;; esac'
     programs.add_uv(before=no)
     _, said = set_up(machine)
-    warning = "torch could not be had from its own index (error: dns error, no route)"
+    warning = "torch could not be had from its own index (401 for [WANDB_API_KEY redacted])"
     assert f"warning: {warning}; trying the default index" in said
     assert "--torch-backend" not in programs.calls_of("uv")[-1]
 
 
+FIND_TARGET = """
+for word; do case $before in -o|-O) target=$word ;; esac; before=$word; done
+"""
 FULL = "error: failed to write: No space left on device (os error 28)"
 NO_NAME = "error: dns error: failed to lookup address information: Name or service not known"
 
@@ -291,8 +336,7 @@ def test_uv_is_fetched_into_the_jobs_folder(
     hidden = programs.folder / "uv"
     moved = hidden.rename(programs.server.folder / "uv-to-install")
     install = f'echo \'cp {moved} "$UV_UNMANAGED_INSTALL/uv"\' >"$target"'
-    find = 'for word; do [ "$before" != -o ] && [ "$before" != -O ] || target=$word; before=$word; done'
-    programs.add(downloader, "", before=f"{find}\n{install}")
+    programs.add(downloader, "", before=f"{FIND_TARGET}\n{install}")
     _, said = set_up(machine)
     assert said[0] == "installing uv"
     assert (work_of(programs) / "uv" / "uv").exists()
@@ -400,6 +444,22 @@ def test_what_a_named_python_lacks_is_named(programs: Machine, machine: RemoteMa
     with pytest.raises(CommandError, match="lacks typer, rich, datasets") as caught:
         set_up(machine, named(programs))
     assert "-m pip install typer rich datasets" in (caught.value.hint or "")
+    programs.add_python("fake-python")
+    set_up(machine, named(programs))
+
+
+def test_with_a_named_python_no_system_package_is_installed(
+    server: Sshd, machine: RemoteMachine
+) -> None:
+    programs = Machine(server, without=["tmux"])
+    for name in ("sudo", "apt-get"):
+        programs.add(name, "exit 0")
+    programs.add_driver("570.1")
+    (programs.folder / "cc").unlink()
+    _, said = set_up(machine, replace(named(programs), programs=("tmux",)))
+    assert said[0] == "warning: tmux is missing, so the job does without it: tmux: not found"
+    assert any("no C compiler" in line for line in said)
+    assert not programs.calls_of("sudo") + programs.calls_of("apt-get")
 
 
 @pytest.mark.parametrize(
@@ -443,15 +503,14 @@ def test_a_program_that_one_can_do_without_is_done_without(
     programs.add("sudo", "echo 'sudo: a password is required' >&2; exit 1")
     _, said = set_up(machine, replace(SETUP, programs=("tmux",)))
     assert said[1] == (
-        "warning: tmux could not be installed, so the job does without it: "
-        "sudo: a password is required"
+        "warning: tmux is missing, so the job does without it: sudo: a password is required"
     )
 
 
 def test_a_clone_without_git_is_told(server: Sshd, machine: RemoteMachine) -> None:
     programs = Machine(server, without=["git"])
     programs.add_uv()
-    with pytest.raises(CommandError, match="git is missing and could not be installed") as caught:
+    with pytest.raises(CommandError, match="git is missing, which clones the project") as caught:
         set_up(machine, replace(SETUP, clone=Clone(URL)))
     assert "install git on the machine" in (caught.value.hint or "")
 
@@ -499,10 +558,9 @@ def test_a_clone_of_aquachat_is_what_is_installed(
     (repository / "tokenizer-rs" / "Cargo.toml").write_text("")
     commit(repository)
     programs.add_uv()
-    programs.add("cc", "")
-    rustup = 'mkdir -p "$CARGO_HOME/bin"; printf "#!/bin/sh\\n" >"$CARGO_HOME/bin/cargo"; chmod 755 "$CARGO_HOME/bin/cargo"'
-    find = 'for word; do [ "$before" != -o ] || target=$word; before=$word; done'
-    programs.add("curl", "", before=f"{find}\ncat >\"$target\" <<'END'\n{rustup}\nEND")
+    make_cargo = ['mkdir -p "$CARGO_HOME/bin"', 'ln -s /bin/true "$CARGO_HOME/bin/cargo"']
+    write = ["cat >\"$target\" <<'END'", *make_cargo, "END"]
+    programs.add("curl", "", before="\n".join([FIND_TARGET, *write]))
     _, said = set_up(machine, replace(SETUP, clone=Clone(URL), project="code"))
     assert said[2].startswith("installing Rust")
     assert programs.calls_of("curl")[0].endswith("https://sh.rustup.rs")
@@ -611,6 +669,82 @@ def test_a_home_with_quotes_and_spaces_works(programs: Machine, machine: RemoteM
     assert not list(programs.server.folder.rglob("hit"))
 
 
+class Index(ThreadingHTTPServer):
+    """A package index on loopback: `/simple` has all but torch, `/whl/cu126` has that."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(_Pages, directory=str(folder)))
+        self.asked: list[str] = []
+        self.folder = folder
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+    def add(self, place: str, name: str, version: str, text: str = "") -> None:
+        """Put a package of one module on the index."""
+        module = name.replace("-", "_")
+        folder = self.folder / place / name
+        folder.mkdir(parents=True)
+        info = f"{module}-{version}.dist-info"
+        files = {
+            f"{module}/__init__.py": text,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+        with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as archive:
+            for file, content in files.items():
+                archive.writestr(file, content)
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path, wheel: Path) -> Iterator[Index]:
+    (tmp_path / "index").mkdir()
+    with Index(tmp_path / "index") as made:
+        with zipfile.ZipFile(wheel) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+            needs = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
+        for need in needs:
+            requirement = Requirement(need)
+            lowest = next(s.version for s in requirement.specifier if s.operator == ">=")
+            if requirement.name != "torch" and requirement.marker is None:
+                made.add("simple", canonicalize_name(requirement.name), lowest)
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("torch_is_in", ["whl/cu126", "simple"])
+def test_pip_takes_torch_from_the_index_for_the_driver(
+    programs: Machine, machine: RemoteMachine, index: Index, torch_is_in: str
+) -> None:
+    index.add(torch_is_in, "torch", "2.9.0", TORCH)
+    variables = {"PIP_INDEX_URL": f"{index.address}/simple", "PIP_RETRIES": "0"}
+    programs.server.set_session(path=programs.path, variables=variables)
+    programs.add("python3", 'exec {real} "$@"')
+    programs.add_driver("550.144.03")
+    environment, said = set_up(machine, replace(SETUP, torch_index=f"{index.address}/whl"))
+    assert environment.torch_version == "2.9.9+cu128"
+    assert "/whl/cu126/torch/" in index.asked
+    assert ("/simple/torch/" in index.asked) == (torch_is_in == "simple")
+    assert any("trying the default index" in line for line in said) == (torch_is_in == "simple")
+    assert (
+        aquachat.__version__
+        in machine.check(
+            [str(work_of(programs) / "venv" / "bin" / "python"), "-c", SHOW_VERSION]
+        ).text
+    )
+
+
+SHOW_VERSION = "import importlib.metadata as m; print(m.version('aquachat'))"
 NETWORK = ("PIP_", "UV_", "SSL_", "CURL_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 """How this computer reaches an index; a session over SSH has an empty environment."""
 

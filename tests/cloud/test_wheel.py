@@ -196,6 +196,22 @@ def test_a_machine_that_cannot_load_it_gets_a_pure_wheel(
 
 
 @pytest.mark.usefixtures("without_cargo")
+def test_what_was_compiled_for_another_c_library_does_not_travel(
+    checkout: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    made = make_wheel(
+        tmp_path / "wheels",
+        machine_platform=SAME,
+        say=said.append,
+        package=checkout / "aquachat",
+        here=MUSL,
+    )
+    assert made.is_pure
+    assert "here is another C library than glibc" in said[0]
+
+
+@pytest.mark.usefixtures("without_cargo")
 def test_without_a_compiled_tokenizer_the_wheel_is_pure_and_says_so(
     checkout: Path, tmp_path: Path
 ) -> None:

@@ -51,7 +51,7 @@ trap last_words EXIT
 exec >>"$log" 2>&1
 
 last_line() {
-  tail -n 5 "$log" | grep -v '^== ' | grep . | tail -n 1 || :
+  tail -n 5 "$log" | grep -v '^== ' | grep . | tail -n 1 | sed 's/^ *//' || :
 }
 
 hash_of() {
@@ -94,8 +94,10 @@ apt_install() {
   $as_root "$@"
 }
 
+# With a named Python nothing is downloaded, and a machine of somebody's own stays as it is.
 need_program() {
   command -v "$1" >/dev/null && return
+  [ -z "$python" ] || { echo "$1: not found"; return 1; }
   tell step "installing $1"
   apt_install install "$2" || { apt_install update && apt_install install "$2"; } || return 1
   command -v "$1" >/dev/null
@@ -109,7 +111,7 @@ clone() {
   if [ -e "$project" ] && [ -n "$(ls -A "$project")" ]; then
     fail folder "\`$project\` holds files already that are no clone of this branch"
   fi
-  need_program git git || fail git "git is missing and could not be installed: $(last_line)"
+  need_program git git || fail git "git is missing, which clones the project: $(last_line)"
   tell step "cloning $url"
   rm -rf -- "$project.new"
   set -- --depth 1
@@ -196,6 +198,19 @@ torch_build() {
   fi
 }
 
+has_gpu() {
+  [ "$device" != cpu ] && [ -n "$(driver_version)" ]
+}
+
+# torch.compile needs a C compiler and Python.h, which a Python that uv brought has.
+need_compiler() {
+  need_program cc gcc \
+    || tell warn "there is no C compiler, which attention on a GPU is compiled with: $(last_line)"
+  "$work/bin/python" -c 'import os, sysconfig as s
+os.stat(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null \
+    || tell warn "this Python has no Python.h (python3-dev), which attention on a GPU needs"
+}
+
 driver_is() {
   [ -n "$driver" ] || return 1
   rest=${driver#*.}
@@ -240,7 +255,8 @@ make_venv() {
   rm -rf -- "$venv"
   if find_uv || get_uv; then
     tell step "making a Python environment with $("$uv" --version)"
-    "$uv" venv --quiet --python '>=3.11,<3.14' "$venv" \
+    { has_gpu && "$uv" venv --quiet --managed-python --python '>=3.11,<3.14' "$venv"; } \
+      || "$uv" venv --quiet --python '>=3.11,<3.14' "$venv" \
       || "$uv" venv --quiet --python '>=3.11' "$venv" \
       || fail python "there is no Python 3.11 or later, and uv could not get one: $(last_line)"
     install=uv_install
@@ -320,16 +336,20 @@ fi
 rm -f -- "$stamp"
 for program; do
   need_program "$program" "$program" \
-    || tell warn "$program could not be installed, so the job does without it: $(last_line)"
+    || tell warn "$program is missing, so the job does without it: $(last_line)"
 done
 [ -z "$url" ] || clone
 if [ -n "$python" ]; then use_python; else make_venv; fi
 write_wrappers
+if has_gpu; then need_compiler; fi
 tell step "asking torch what it sees"
 printf '%s\n' "$describe" >"$work/job/describe.py"
 "$work/bin/python" -P "$work/job/describe.py" "$work/bin/python" >"$environment.new" \
   || fail broken "the environment does not work: $(last_line)"
-mv -f -- "$environment.new" "$environment"
-printf '%s\n' "$asked" >"$stamp.new"
-mv -f -- "$stamp.new" "$stamp"
+tail -n 1 "$environment.new" >"$environment"
+rm -f -- "$environment.new"
+if grep -q '"missing": \[\]' "$environment"; then
+  printf '%s\n' "$asked" >"$stamp.new"
+  mv -f -- "$stamp.new" "$stamp"
+fi
 tell environment "$(cat "$environment")"
