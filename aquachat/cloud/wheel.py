@@ -121,7 +121,7 @@ def make_wheel(
         reason = _misfit(tag, glibc, machine_platform)
     if reason is None:
         wheel = _write(into, contents, f"{PYTHON_TAG}-{tag}", tag, glibc)
-        say(f"the wheel {wheel.path.name} needs {_version(glibc)}; {_has(machine_platform)}")
+        say(f"the wheel {wheel.path.name} needs {_version(glibc)} or later")
     else:
         wheel = _write(into, contents.without_extension(), PURE_TAG, "any", None)
         say(

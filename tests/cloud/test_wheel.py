@@ -113,8 +113,7 @@ def test_a_checkout_without_cargo_is_packed_with_the_tokenizer_beside_it(
     assert (made.platform, made.is_pure) == ("linux_x86_64", False)
     assert made.glibc is not None
     assert said == [
-        f"the wheel {made.path.name} needs glibc {made.glibc[0]}.{made.glibc[1]}; "
-        "the machine has glibc 2.39"
+        f"the wheel {made.path.name} needs glibc {made.glibc[0]}.{made.glibc[1]} or later"
     ]
     assert EXTENSION in names_in(made.path)
 
