@@ -190,7 +190,7 @@ def test_what_another_wish_left_half_done_is_not_taken_for_done(
     assert len(said) > 1
 
 
-@pytest.mark.parametrize("without", [(), ("flock",)])
+@pytest.mark.parametrize("without", [(), pytest.param(("flock",), marks=pytest.mark.long)])
 def test_two_at_once_do_not_interleave(server: Sshd, tmp_path: Path, without: list[str]) -> None:
     programs = Machine(server, without=without)
     programs.add_uv(before="sleep 0.1")
@@ -204,6 +204,7 @@ def test_two_at_once_do_not_interleave(server: Sshd, tmp_path: Path, without: li
     assert sum("the machine is set up already" in said for _, said in results) == 2
 
 
+@pytest.mark.long
 def test_a_lock_that_a_dead_call_left_is_taken(server: Sshd, machine: RemoteMachine) -> None:
     programs = Machine(server, without=["flock"])
     programs.add_uv()
@@ -248,6 +249,7 @@ def test_a_cut_connection_does_not_install_twice(
     assert sum("--torch-backend=" in call for call in programs.calls_of("uv")) == 1
 
 
+@pytest.mark.long
 def test_a_set_up_that_does_not_end_is_left_at_the_deadline(
     programs: Machine, machine: RemoteMachine
 ) -> None:
@@ -312,6 +314,7 @@ def test_a_machine_with_an_old_python_and_no_way_to_uv_is_told(
     assert "--python" in (caught.value.hint or "")
 
 
+@pytest.mark.long
 def test_uv_that_finds_no_python_is_told(programs: Machine, machine: RemoteMachine) -> None:
     programs.add_uv(before='case "$1" in venv) echo "error: No interpreter found"; exit 2 ;; esac')
     with pytest.raises(CommandError, match=r"no Python 3\.11 or later.*No interpreter found"):
@@ -319,6 +322,7 @@ def test_uv_that_finds_no_python_is_told(programs: Machine, machine: RemoteMachi
     assert sum("--python >=3.11 " in call for call in programs.calls_of("uv")) == 1
 
 
+@pytest.mark.long
 def test_a_python_without_venv_is_told(programs: Machine, machine: RemoteMachine) -> None:
     programs.add_python(
         before='case "$2" in venv) echo "ensurepip is not available"; exit 1 ;; pip) exit 1; esac'
@@ -328,7 +332,7 @@ def test_a_python_without_venv_is_told(programs: Machine, machine: RemoteMachine
     assert "python3-venv" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("downloader", ["curl", "wget"])
+@pytest.mark.parametrize("downloader", ["curl", pytest.param("wget", marks=pytest.mark.long)])
 def test_uv_is_fetched_into_the_jobs_folder(
     programs: Machine, machine: RemoteMachine, downloader: str
 ) -> None:
@@ -344,6 +348,7 @@ def test_uv_is_fetched_into_the_jobs_folder(
     assert not (programs.server.home / ".local").exists()
 
 
+@pytest.mark.long
 def test_uv_is_had_from_pip_where_its_installer_cannot_be(
     programs: Machine, machine: RemoteMachine
 ) -> None:
@@ -357,6 +362,7 @@ def test_uv_is_had_from_pip_where_its_installer_cannot_be(
     assert f"python3 -m pip install --quiet --target {target} uv" in programs.calls
 
 
+@pytest.mark.long
 def test_an_old_uv_is_not_used(programs: Machine, machine: RemoteMachine) -> None:
     programs.add("uv", 'case "$*" in *--help*) echo "--index-url"; exit 0 ;; esac; exit 9')
     programs.add_python()
@@ -379,7 +385,7 @@ DRIVERS = [
 
 @pytest.mark.parametrize(
     ("driver", "build"),
-    [*DRIVERS[:3], *(pytest.param(*case, marks=pytest.mark.long) for case in DRIVERS[3:])],
+    [*DRIVERS[:2], *(pytest.param(*case, marks=pytest.mark.long) for case in DRIVERS[2:])],
 )
 def test_without_uv_the_index_of_torch_follows_the_driver(
     programs: Machine, machine: RemoteMachine, driver: str, build: str
@@ -396,6 +402,7 @@ def test_without_uv_the_index_of_torch_follows_the_driver(
     assert programs.calls.count(f"fake-python -m pip install {wheel}") == 1
 
 
+@pytest.mark.long
 def test_without_uv_a_torch_index_that_fails_is_left_with_a_warning(
     programs: Machine, machine: RemoteMachine
 ) -> None:
