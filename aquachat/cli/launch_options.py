@@ -132,6 +132,7 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         ConfigError: a flag that cannot be used, or contradicts another.
         MissingFileError: a file that is not there.
     """
+    from aquachat.cloud.bootstrap import Clone
     from aquachat.cloud.work import Work
 
     settings = command.settings
@@ -142,6 +143,8 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
             "`--preset` and a command exclude each other", hint="leave one of them out"
         )
     clone = (settings["repo_url"], settings["branch"]) if settings["repo_url"] else None
+    if clone is not None:
+        Clone(*clone)  # refuses an address that holds a password, or an option of git
     if settings["branch"] and clone is None:
         raise ConfigError("`--branch` needs `--repo-url`", hint="add `--repo-url URL`")
     preset = settings["preset"] or DEFAULT_PRESET

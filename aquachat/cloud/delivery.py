@@ -78,7 +78,8 @@ class Delivery:
         """
         wants_gpu = self.work.device == "cuda"
         if wants_gpu:
-            machine.persist(lambda: check_driver(machine), self._within(GATE_S))
+            limit_s = self._within(GATE_S)
+            machine.persist(lambda: check_driver(machine, expected=self.num_gpus), limit_s)
         platform = machine.persist(lambda: platform_of(machine), self._within(COMMAND_S))
         wheel = self.make_wheel(platform)
         path = self.place.file(f"wheel/{wheel.path.name}")
@@ -90,6 +91,7 @@ class Delivery:
             python=self.work.python,
             device="auto" if wants_gpu else "cpu",
             clone=None if self.work.clone is None else Clone(*self.work.clone),
+            project=self.place.project,
         )
         limit_s = self._within(BOOTSTRAP_S)
         environment = bootstrap(machine, setup, say=self.say, deadline_s=limit_s)
