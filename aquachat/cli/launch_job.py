@@ -111,6 +111,8 @@ def attach(settings: Settings) -> None:
 
     Examples:
         aquachat launch attach
+
+        aquachat launch attach 1a2b3c4d
     """
     execute(settings, _attach)
 

@@ -21,7 +21,6 @@ RESULTS: Final = "results"
 DEFAULT_PRESET: Final = "d8"
 HOST: Final = "host"
 """What stands for the provider where a person named a machine of their own."""
-NUM_GPUS_VARIABLE: Final = "AQUACHAT_NUM_GPUS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -69,6 +70,13 @@ def test_every_example_in_help_is_accepted(trained: Cli, example: str) -> None:
         return
     if arguments[:2] == ["launch", "template"]:  # asks nobody, so it needs no key
         trained(*arguments, code=0)
+        return
+    if arguments[:2] == ["launch", "host"]:  # with --dry-run nobody is asked either
+        at = arguments.index("--") if "--" in arguments else len(arguments)
+        trained(*arguments[:at], "--dry-run", *arguments[at:], code=0)
+        return
+    if arguments[0] == "launch" and arguments[1] in ("logs", "attach", "ssh", "pull", "watch"):
+        assert re.search("no job", trained(*arguments, code=1).stderr)
         return
     if arguments[0] == "launch":  # without a key nothing is asked; see test_launch.py
         assert "_API_KEY" in trained(*arguments, code=2).stderr
