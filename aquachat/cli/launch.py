@@ -52,8 +52,6 @@ PROVIDER = Argument(
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this panel to `app`."""
-    launch_order.register(launch)
-    launch_job.register(launch)
     app.add_typer(launch, name="launch", rich_help_panel=PANEL)
 
 
@@ -310,3 +308,7 @@ def _raise_all(command: Command, problems: Sequence[AquachatError]) -> None:
         command.output.warn(error.message)
     if ordered:
         raise ordered[0]
+
+
+launch_order.register(launch)
+launch_job.register(launch)
