@@ -185,7 +185,7 @@ def test_gpus_that_multiply_correctly_pass(
         ({"1": "wrong"}, "GPU 1: 1 of 1048576 results of a float32 product are wrong"),
         ({"1": "raise"}, "GPU 1: CUDA error: uncorrectable ECC error encountered"),
         ({"0": "raise", "1": "wrong"}, r"GPU 0: CUDA error: uncorrectable.*; GPU 1: 1 of"),
-        ({"1": "hang"}, "GPU 1 does not answer within 1\\.5 s"),
+        ({"1": "hang"}, "GPU 1 does not answer within 6 s"),
         ({"1": "crash"}, "GPU 1 ended the check with"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_broken_gpu_is_named(
     sentence: str,
 ) -> None:
     with_torch(server, torch_folder, FAKE_GPUS="2", FAKE_BROKEN=json.dumps(broken))
-    deadline_s = 1.5 if "hang" in broken.values() else 60
+    deadline_s = 6 if "hang" in broken.values() else 60
     with pytest.raises(BootError, match=sentence) as caught:
         check_gpus(machine, sys.executable, expected=2, deadline_s=deadline_s)
     assert "\n" not in caught.value.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import time
@@ -30,7 +31,7 @@ from tests.cloud.proxy import Proxy
 from tests.cloud.sshd import Sshd, running_sshd
 
 T = TypeVar("T")
-PLACE = Place.of("1a2b3c4d")
+PLACE = Place.of(secrets.token_hex(4))  # tmux servers of one user share a folder
 COUNT = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; sleep 0.01; done"
 SAVES = "trap 'echo saved; exit 143' TERM; echo begun; while :; do sleep 0.1; done"
 IGNORES = "trap '' TERM; echo begun; while :; do sleep 0.1; done"
