@@ -208,6 +208,15 @@ def seconds_of(text: str | None, name: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def key_file_of(path: Path | None) -> Path | None:
+    """`--ssh-key`, which a machine that is paid for must not be the first to miss.
+
+    Raises:
+        MissingFileError: it is not there.
+    """
+    return None if path is None else _existing(path, "--ssh-key")
+
+
 def _check_preset(preset: str) -> None:
     from aquachat.config.resolve import preset_layers
 
@@ -297,8 +306,17 @@ def _environment(command: Command, *, copies_env_file: bool) -> dict[str, str]:
             hint=f"put `{missing[0]}=...` into `.env`, or leave the flag out",
         )
     values |= injected
+    _check_credentials(values.get("GOOGLE_APPLICATION_CREDENTIALS"))
     render_env(values)  # what cannot be written there is said before anything is ordered
     return values
+
+
+def _check_credentials(name: str | None) -> None:
+    if name is not None and not Path(name).expanduser().is_file():
+        raise MissingFileError(
+            "GOOGLE_APPLICATION_CREDENTIALS names no file here",
+            hint="correct it, or leave it out of what is sent",
+        )
 
 
 def _copied(command: Command, file: Path, *, must_exist: bool) -> dict[str, str]:

@@ -16,6 +16,7 @@ from aquachat.cli.launch_options import (
     WORK_PANEL,
     dollars,
     flag,
+    key_file_of,
     limits_of,
     option,
     seconds_of,
@@ -243,7 +244,7 @@ def _options(settings: Settings) -> Options:
         keep=settings["keep"],
         detach=settings["detach"],
         self_terminate=settings["self_terminate"],
-        key_file=settings["ssh_key"],
+        key_file=key_file_of(settings["ssh_key"]),
         user=settings["ssh_user"],
         port=settings["ssh_port"],
     )
@@ -335,7 +336,8 @@ def _host(command: Command) -> None:
     from aquachat.cloud.work import job_folder
 
     settings = command.settings
-    target = parse_target(settings["target"], port=settings["port"], key_file=settings["ssh_key"])
+    key_file = key_file_of(settings["ssh_key"])
+    target = parse_target(settings["target"], port=settings["port"], key_file=key_file)
     work = work_of(command, copies_env_file=True)
     if settings["detach"] and not settings["auto_start"]:
         raise ConfigError("`--detach` needs `--auto-start`", hint="add it")
