@@ -101,7 +101,7 @@ class LogCopy:
         """
         with writing(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("ab") as file:
+            with open(self.file, "ab", opener=_for_its_user) as file:
                 if file.tell() > self.offset:  # a part of a block that did not fit on the disk
                     file.truncate(self.offset)
                 file.write(block)
@@ -111,6 +111,11 @@ class LogCopy:
     def close(self) -> None:
         """Show a last line that has no end."""
         self._lines.close()
+
+
+def _for_its_user(path: str, flags: int) -> int:
+    """A log may hold what a training printed of its secrets."""
+    return os.open(path, flags, 0o600)
 
 
 def _last_line(file: Path, size: int) -> bytes | None:
