@@ -127,6 +127,8 @@ def configure(
         root.addHandler(handler)
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logging.getLogger("aquachat").setLevel(level)
+    # all that it logs it raises too, and `cloud.remote` says it in a sentence
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 
@@ -136,7 +138,8 @@ def reset() -> None:
     for handler in [h for h in root.handlers if h.get_name() == "aquachat"]:
         root.removeHandler(handler)
         handler.close()
-    logging.getLogger("aquachat").setLevel(logging.NOTSET)
+    for name in ("aquachat", "paramiko"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
 
 

@@ -132,6 +132,7 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         ConfigError: a flag that cannot be used, or contradicts another.
         MissingFileError: a file that is not there.
     """
+    from aquachat.cloud.bootstrap import Clone, Setup
     from aquachat.cloud.work import Work
 
     settings = command.settings
@@ -141,9 +142,13 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         raise ConfigError(
             "`--preset` and a command exclude each other", hint="leave one of them out"
         )
-    clone = (settings["repo_url"], settings["branch"]) if settings["repo_url"] else None
+    clone = None
+    if settings["repo_url"] is not None:
+        clone = (settings["repo_url"], settings["branch"])
     if settings["branch"] and clone is None:
         raise ConfigError("`--branch` needs `--repo-url`", hint="add `--repo-url URL`")
+    # what the machine would refuse is said before it is ordered
+    where = Setup("aquachat/job", "wheel", settings["python"], clone=clone and Clone(*clone))
     preset = settings["preset"] or DEFAULT_PRESET
     if not words:
         _check_preset(preset)
@@ -159,7 +164,7 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         files=tuple(_pair(item) for item in settings["send_file"] or ()),
         env=_environment(command, copies_env_file=copies_env_file),
         device="cpu" if device == "cpu" else "cuda",
-        python=settings["python"],
+        python=where.python,
         with_optimizer=settings["with_optimizer"],
         pull=tuple(_inside(name) for name in settings["pull"] or ()),
     )
