@@ -52,7 +52,7 @@ SSH_MUTANTS = (
         "supervise.sh",
         'mkdir "$job/lock" 2>/dev/null || exit 0',
         'mkdir -p "$job/lock"',
-        "remote_job by_several_at_once",
+        "attending second_supervisor",
     ),
     Mutant(
         "half a command runs",
@@ -149,7 +149,8 @@ SSH_MUTANTS = (
         "secrets in the supervisor",
         "supervise.sh",
         "# The command has a process group",
-        '[ ! -f "$home/$work/.env" ] || { set -a; . "$home/$work/.env"; set +a; }\n# The command has a process group',
+        'set -a\n[ ! -f "$home/$work/.env" ] || . "$home/$work/.env"\nset +a\n'
+        "# The command has a process group",
         "rental_safety names_in_env",
     ),
     Mutant(
@@ -239,7 +240,8 @@ SSH_MUTANTS = (
     Mutant(
         "a ledger that cannot be read keeps the machine",
         "renting",
-        "    except DataError:  # a ledger that cannot be read must not keep a machine alive\n        known = machine\n",
+        "    except DataError:  # a ledger that cannot be read must not keep a machine alive\n"
+        "        known = machine\n",
         "    except DataError:\n        return\n",
         "rental_safety ledger",
     ),
@@ -253,8 +255,8 @@ SSH_MUTANTS = (
     Mutant(
         "the command is written down after its start",
         "renting",
-        "            self._folder.save(record)  # before the start: `watch` must know that something runs\n",
-        "",
+        "            self._folder.save(record)  # before the start",
+        "            pass  # before the start",
         "rental_safety written_down",
     ),
     Mutant(
@@ -365,8 +367,9 @@ SSH_MUTANTS = (
     Mutant(
         "secrets are shown in the log",
         "attending",
-        '    text = redact(text, also=secrets)\n    return redact("".join(c if c.isprintable() or c == "\\t" else "" for c in text), also=secrets)\n',
-        '    return "".join(c if c.isprintable() or c == "\\t" else "" for c in text)\n',
+        "def shown_line(line: bytes, secrets: Mapping[str, str] | None = None) -> str:",
+        "def redact(text: str, also: Mapping[str, str] | None = None) -> str:\n    return text\n\n\n"
+        "def shown_line(line: bytes, secrets: Mapping[str, str] | None = None) -> str:",
         "secrets training_prints",
     ),
     Mutant(
@@ -414,8 +417,8 @@ SSH_MUTANTS = (
     Mutant(
         "secrets on a command line",
         "env_file",
-        'machine.script(_WRITE, check_remote_path(path, "--env-file"), str(len(content)), stdin=content)',
-        'machine.script(_WRITE, check_remote_path(path, "--env-file"), str(len(content)), content.decode(), stdin=content)',
+        "str(len(content)), stdin=content)",
+        "str(len(content)), content.decode(), stdin=content)",
         "secrets every_kind and lambda",
     ),
     Mutant(

@@ -140,6 +140,15 @@ def test_a_machine_that_goes_silent_is_asked_again_and_nothing_is_ended(
     assert "going on at byte 0" in said[0]
 
 
+def test_a_second_supervisor_of_a_job_does_nothing(machine: RemoteMachine) -> None:
+    start(machine, PLACE, ["sh", "-c", "echo begun >>../count; sleep 1"])
+    words = ["sh", f"{PLACE.work}/job/supervise.sh", PLACE.work, PLACE.project]
+    assert machine.run(words).code == 0
+    while not LogFollower(machine, PLACE, lambda block: None).step(2):
+        pass
+    assert machine.script(f"cat {PLACE.work}/count").text == "begun\n"
+
+
 def test_half_a_command_never_runs(machine: RemoteMachine) -> None:
     words = command("start", PLACE.work, PLACE.project, "0", "1", script("supervise"), "100")
     result = machine.run(words, stdin=b"echo half >../half\n", deadline_s=40)
