@@ -122,7 +122,7 @@ SSH_MUTANTS = (
         "supervise.sh",
         'kill -s KILL -- "$group" 2>/dev/null # what',
         ": # what",
-        "remote_job does_not_end_by_itself and tmux",
+        "attending leaves_running",
     ),
     Mutant(
         "no exit code",
@@ -368,7 +368,7 @@ SSH_MUTANTS = (
         "secrets are shown in the log",
         "attending",
         "def shown_line(line: bytes, secrets: Mapping[str, str] | None = None) -> str:",
-        "def redact(text: str, also: Mapping[str, str] | None = None) -> str:\n    return text\n\n\n"
+        "def redact(text: str, also: object = None) -> str:\n    return text\n\n\n"
         "def shown_line(line: bytes, secrets: Mapping[str, str] | None = None) -> str:",
         "secrets training_prints",
     ),

@@ -149,6 +149,15 @@ def test_a_second_supervisor_of_a_job_does_nothing(machine: RemoteMachine) -> No
     assert machine.script(f"cat {PLACE.work}/count").text == "begun\n"
 
 
+def test_what_a_command_leaves_running_is_ended_with_it(machine: RemoteMachine) -> None:
+    start(machine, PLACE, ["sh", "-c", "while :; do date >../alive; sleep 0.1; done & sleep 0.5"])
+    while not LogFollower(machine, PLACE, lambda block: None).step(2):
+        pass
+    machine.script(f"rm {PLACE.work}/alive")
+    time.sleep(0.5)
+    assert machine.run(["test", "-e", f"{PLACE.work}/alive"]).code == 1
+
+
 def test_half_a_command_never_runs(machine: RemoteMachine) -> None:
     words = command("start", PLACE.work, PLACE.project, "0", "1", script("supervise"), "100")
     result = machine.run(words, stdin=b"echo half >../half\n", deadline_s=40)
