@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import typer
 from aquachat.cli.command import Command, check_choice
 from aquachat.cli.options import Argument
 from aquachat.errors import ConfigError, MissingFileError
+from aquachat.log import secrets_of
 
 if TYPE_CHECKING:
     from aquachat.cloud.limits import Limits
@@ -152,6 +153,8 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
     preset = settings["preset"] or DEFAULT_PRESET
     if not words:
         _check_preset(preset)
+    env = _environment(command, copies_env_file=copies_env_file)
+    _check_words(words, secrets_of({**command.environ, **env}))
     return Work(
         words=words,
         preset=preset,
@@ -162,7 +165,7 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         tokenizer=_tokenizer(command),
         data=tuple(_existing(path, "--send-data") for path in settings["send_data"] or ()),
         files=tuple(_pair(item) for item in settings["send_file"] or ()),
-        env=_environment(command, copies_env_file=copies_env_file),
+        env=env,
         device="cpu" if device == "cpu" else "cuda",
         python=where.python,
         with_optimizer=settings["with_optimizer"],
@@ -314,6 +317,16 @@ def _environment(command: Command, *, copies_env_file: bool) -> dict[str, str]:
     _check_credentials(values.get("GOOGLE_APPLICATION_CREDENTIALS"))
     render_env(values)  # what cannot be written there is said before anything is ordered
     return values
+
+
+def _check_words(words: Sequence[str], secrets: Mapping[str, str]) -> None:
+    """A command is seen by everybody on the machine, and is kept here."""
+    for value, name in secrets.items():
+        if any(value in word for word in words):
+            raise ConfigError(
+                f"the command holds the value of {name}, which lists of processes would show",
+                hint=f"send it with `--inject-env {name}`, and let the command read it there",
+            )
 
 
 def _check_credentials(name: str | None) -> None:

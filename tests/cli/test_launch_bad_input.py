@@ -186,9 +186,15 @@ def test_a_file_of_credentials_that_is_not_there_is_said_before_anything_is_orde
     assert is_one_sentence(error), error
 
 
-def test_a_variable_that_says_where_the_machine_lies_is_checked_too(
-    hyperbolic_person: Person,
-) -> None:
+def test_a_command_with_a_secret_in_it_is_refused(hyperbolic_person: Person) -> None:
+    secret = {"WANDB_API_KEY": "key-31337-x"}
+    error = hyperbolic_person.rent("--", "sh", "-c", "K=key-31337-x train", **secret)
+    assert "the command holds the value of WANDB_API_KEY" in error
+    assert "key-31337" not in error
+    assert is_one_sentence(error), error
+
+
+def test_a_broken_env_file_is_said_before_anything_is_ordered(hyperbolic_person: Person) -> None:
     (hyperbolic_person.folder / ".env").write_text("HF_TOKEN='a\nb\n")
     error = hyperbolic_person.rent()
     assert "line 1 of `.env` opens a quote that is never closed" in error

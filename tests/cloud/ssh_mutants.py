@@ -92,8 +92,8 @@ SSH_MUTANTS = (
     Mutant(
         "a machine names files outside",
         "remote_paths",
-        "    if is_outside or not path.isprintable()",
-        "    if not path.isprintable()",
+        "    if is_outside or is_drive",
+        "    if is_drive",
         "transfer machine_cannot_name_a_file_outside",
     ),
     Mutant(
