@@ -166,7 +166,7 @@ class _Calling(list):  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("rent", ["hyperbolic"], indirect=True)
-@pytest.mark.parametrize("before", [0, 270])
+@pytest.mark.parametrize("before", [0, 250])
 def test_a_set_up_that_fails_with_a_secret_in_its_words_shows_none(case: Case, before: int) -> None:
     secret = case.secrets.env["WANDB_API_KEY"]
     python = case.rent.server.folder / "python"
@@ -180,7 +180,7 @@ def test_a_set_up_that_fails_with_a_secret_in_its_words_shows_none(case: Case, b
     python.chmod(0o755)
     error = case.fails(CommandError, case.work(python=str(python)))
     assert "cannot reach what it must download" in error.message
-    assert case.marks[0][:8] not in texts_of(error)
+    assert not found_in(texts_of(error), [case.marks[0][:8], case.marks[0][-8:]])
     log = next(case.rent.server.home.glob("aquachat/*/job/bootstrap.log"))
     assert log.stat().st_mode & 0o077 == 0  # what programs there say stays there, for its user
     log.unlink()
