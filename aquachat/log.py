@@ -21,26 +21,36 @@ MIN_SECRET_LENGTH = 8
 """Shorter values (`1`, `true`, `main`) would blot out ordinary words, and are no keys."""
 
 
-def secrets_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """Secret values of an environment, longest first, each with the name of its variable.
+def secrets_of(environ: Mapping[str, str], also: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Secret values, longest first, each with the name of its variable.
+
+    A value of several lines counts as a whole and line by line, as it would be shown.
+
+    Args:
+        environ: of which those values are secret whose names say so.
+        also: values that are secret whatever their names.
 
     Example:
         secrets_of({"HF_TOKEN": "hf_abcdefgh", "HOME": "/root"}) -> {"hf_abcdefgh": "HF_TOKEN"}
     """
+    named = [pair for pair in environ.items() if SECRET_NAME.search(pair[0])]
     found = {
-        value.strip(): name
-        for name, value in environ.items()
-        if SECRET_NAME.search(name) and len(value.strip()) >= MIN_SECRET_LENGTH
+        text.strip(): name
+        for name, value in (*named, *(also or {}).items())
+        for text in (value, *value.splitlines())
+        if len(text.strip()) >= MIN_SECRET_LENGTH
     }
     return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
 
 
-def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
-    """Replace each secret value in `text` by `[NAME redacted]`.
+def redact(
+    text: str, environ: Mapping[str, str] | None = None, also: Mapping[str, str] | None = None
+) -> str:
+    """Replace each secret value in `text` by `[NAME redacted]`; see `secrets_of`.
 
     The environment is read at each call, since `.env` is loaded after start-up.
     """
-    for value, name in secrets_of(os.environ if environ is None else environ).items():
+    for value, name in secrets_of(os.environ if environ is None else environ, also).items():
         if value in text:
             text = text.replace(value, f"[{name} redacted]")
     return text
@@ -117,6 +127,8 @@ def configure(
         root.addHandler(handler)
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logging.getLogger("aquachat").setLevel(level)
+    # all that it logs it raises too, and `cloud.remote` says it in a sentence
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 
@@ -126,7 +138,8 @@ def reset() -> None:
     for handler in [h for h in root.handlers if h.get_name() == "aquachat"]:
         root.removeHandler(handler)
         handler.close()
-    logging.getLogger("aquachat").setLevel(logging.NOTSET)
+    for name in ("aquachat", "paramiko"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
 
 

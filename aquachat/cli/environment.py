@@ -8,6 +8,13 @@ from pathlib import Path
 
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 
+_QUOTED = re.compile(
+    r"""[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*"""
+    r"""(?:"((?:[^"\\]|\\.)*)"|'([^']*)')[ \t]*(?:#[^\n]*)?(?:\n|\Z)""",
+    re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\([\\\"$`])")
+
 
 def load_env_files(environ: MutableMapping[str, str], *folders: Path) -> list[Path]:
     """Add the assignments of each folder's `.env` to `environ`; what is set already stays.
@@ -31,18 +38,24 @@ def load_env_files(environ: MutableMapping[str, str], *folders: Path) -> list[Pa
 def parse_env(text: str) -> dict[str, str]:
     r"""The assignments of a `.env` text; other lines are left alone.
 
+    A quoted value may go over several lines. In double quotes, a backslash before `"`, `\`, `$` or
+    a backtick is dropped, as in `aquachat.cloud.env_file`, which sends such files.
+
     Example:
         parse_env('A=1 # one\nexport B="x y"') -> {"A": "1", "B": "x y"}
     """
     found = {}
-    for line in text.splitlines():
-        match = _LINE.fullmatch(line)
-        if match is None:
+    text = text.replace("\r\n", "\n")
+    while text:
+        match = _QUOTED.match(text)
+        if match is not None:
+            name, double, single = match.groups()
+            found[name] = single if double is None else _ESCAPE.sub(r"\1", double)
+            text = text[match.end() :]
             continue
-        name, value = match.groups()
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        else:
-            value = re.split(r"\s#", value, maxsplit=1)[0].strip()
-        found[name] = value
+        line, _, text = text.partition("\n")
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            name, value = match.groups()
+            found[name] = re.split(r"\s#", value, maxsplit=1)[0].strip()
     return found

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -29,6 +30,7 @@ JOB = Argument(
 )
 PULL_S = 3600.0
 TAIL_BYTES = 20_000
+BLOCK_BYTES = 1 << 16
 
 
 def register(launch: typer.Typer) -> None:
@@ -62,23 +64,18 @@ def logs(settings: Settings) -> None:
 
 
 def _logs(command: Command) -> None:
-    from aquachat.cloud.attending import shown_line
+    from aquachat.cloud.attending import LogLines
     from aquachat.cloud.remote_job import FOLLOW_S, LogFollower
     from aquachat.cloud.ssh_errors import CommandError, SshError
 
     folder, record = _found(command)
     settings = command.settings
-    rest = b""
-
-    def show(block: bytes) -> None:
-        nonlocal rest
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            command.output.text(shown_line(line))
-
+    secrets = _secrets(command, record)
+    show = LogLines(command.output.text, secrets)
     try:
         with _machine(command, folder, record) as remote:
             offset = 0 if settings["all_"] else _tail_offset(remote, record)
+            show = LogLines(command.output.text, secrets, is_cut=offset > 0)
             follower = LogFollower(remote, record.place, show, offset=offset)
             is_over = follower.step(1.0)
             while settings["follow"] and not is_over:
@@ -89,15 +86,23 @@ def _logs(command: Command) -> None:
         if not folder.log.is_file():
             raise
         command.output.warn(f"{error.message}; this is the copy here")
-        show(folder.log.read_bytes()[0 if settings["all_"] else -TAIL_BYTES :])
-    if rest:
-        command.output.text(shown_line(rest))
+        offset = 0 if settings["all_"] else max(0, folder.log.stat().st_size - TAIL_BYTES)
+        show = LogLines(command.output.text, secrets, is_cut=offset > 0)
+        _show_copy(folder.log, show, offset)
+    show.close()
     command.output.result({"job": folder.job, "log": str(folder.log)})
     command.output.next_command(f"aquachat launch pull {folder.job}")
 
 
+def _show_copy(log: Path, show: Callable[[bytes], None], offset: int) -> None:
+    with log.open("rb") as file:
+        file.seek(offset)
+        while block := file.read(BLOCK_BYTES):
+            show(block)
+
+
 def _tail_offset(remote: RemoteMachine, record: JobRecord) -> int:
-    """Where the last lines begin, at a line's start where that is near."""
+    """Where the last bytes begin; the first line there is seldom whole."""
     log = record.place.file("job/training.log")
     size = remote.script('cd && wc -c <"$1" 2>/dev/null || echo 0', log).text.strip()
     return max(0, int(size or 0) - TAIL_BYTES)
@@ -346,7 +351,8 @@ def _save_before_end(command: Command, attended: Attended) -> None:
     if not session.job(record.job).live:
         return
     lock = session.ledger.job_lock(record.job)
-    if is_locked(lock):
+    # a launcher that keeps the machine would not notice that the work has ended
+    if is_locked(lock) and record.command and not record.keep:
         leave_to_watcher(session, attended, lambda: is_locked(lock))
     else:
         save_and_pull(attended)
@@ -362,7 +368,13 @@ def _found(command: Command) -> tuple[JobFolder, JobRecord]:
 def _machine(command: Command, folder: JobFolder, record: JobRecord) -> RemoteMachine:
     from aquachat.cloud.remote import RemoteMachine
 
-    return RemoteMachine(record.target, folder.path, secrets=command.environ)
+    sent = _secrets(command, record)
+    return RemoteMachine(record.target, folder.path, secrets=command.environ, sent=sent)
+
+
+def _secrets(command: Command, record: JobRecord) -> dict[str, str]:
+    """What the variables that were sent are set to here."""
+    return {name: command.environ[name] for name in record.variables if name in command.environ}
 
 
 def _attended(
@@ -371,7 +383,8 @@ def _attended(
     from aquachat.cloud.attending import Attended
 
     note = command.output.note
-    return Attended(remote, folder, record, command.home, note, note)
+    secrets = _secrets(command, record)
+    return Attended(remote, folder, record, command.home, note, note, secrets=secrets)
 
 
 def _become(

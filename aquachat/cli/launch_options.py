@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import typer
 from aquachat.cli.command import Command, check_choice
 from aquachat.cli.options import Argument
 from aquachat.errors import ConfigError, MissingFileError
+from aquachat.log import secrets_of
 
 if TYPE_CHECKING:
     from aquachat.cloud.limits import Limits
@@ -132,7 +133,7 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         ConfigError: a flag that cannot be used, or contradicts another.
         MissingFileError: a file that is not there.
     """
-    from aquachat.cloud.bootstrap import Clone
+    from aquachat.cloud.bootstrap import Clone, Setup
     from aquachat.cloud.work import Work
 
     settings = command.settings
@@ -142,14 +143,18 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         raise ConfigError(
             "`--preset` and a command exclude each other", hint="leave one of them out"
         )
-    clone = (settings["repo_url"], settings["branch"]) if settings["repo_url"] else None
-    if clone is not None:
-        Clone(*clone)  # refuses an address that holds a password, or an option of git
+    clone = None
+    if settings["repo_url"] is not None:
+        clone = (settings["repo_url"], settings["branch"])
     if settings["branch"] and clone is None:
         raise ConfigError("`--branch` needs `--repo-url`", hint="add `--repo-url URL`")
+    # what the machine would refuse is said before it is ordered
+    where = Setup("aquachat/job", "wheel", settings["python"], clone=clone and Clone(*clone))
     preset = settings["preset"] or DEFAULT_PRESET
     if not words:
         _check_preset(preset)
+    env = _environment(command, copies_env_file=copies_env_file)
+    _check_words(words, secrets_of({**command.environ, **env}))
     return Work(
         words=words,
         preset=preset,
@@ -160,9 +165,9 @@ def work_of(command: Command, *, copies_env_file: bool) -> Work:
         tokenizer=_tokenizer(command),
         data=tuple(_existing(path, "--send-data") for path in settings["send_data"] or ()),
         files=tuple(_pair(item) for item in settings["send_file"] or ()),
-        env=_environment(command, copies_env_file=copies_env_file),
+        env=env,
         device="cpu" if device == "cpu" else "cuda",
-        python=settings["python"],
+        python=where.python,
         with_optimizer=settings["with_optimizer"],
         pull=tuple(_inside(name) for name in settings["pull"] or ()),
     )
@@ -209,6 +214,15 @@ def seconds_of(text: str | None, name: str) -> float:
     if match is None:
         raise ConfigError(f"`{name} {text}` is no duration", hint="write it as `2h` or `30m`")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def key_file_of(path: Path | None) -> Path | None:
+    """`--ssh-key`, which a machine that is paid for must not be the first to miss.
+
+    Raises:
+        MissingFileError: it is not there.
+    """
+    return None if path is None else _existing(path, "--ssh-key")
 
 
 def _check_preset(preset: str) -> None:
@@ -300,8 +314,27 @@ def _environment(command: Command, *, copies_env_file: bool) -> dict[str, str]:
             hint=f"put `{missing[0]}=...` into `.env`, or leave the flag out",
         )
     values |= injected
+    _check_credentials(values.get("GOOGLE_APPLICATION_CREDENTIALS"))
     render_env(values)  # what cannot be written there is said before anything is ordered
     return values
+
+
+def _check_words(words: Sequence[str], secrets: Mapping[str, str]) -> None:
+    """A command is seen by everybody on the machine, and is kept here."""
+    for value, name in secrets.items():
+        if any(value in word for word in words):
+            raise ConfigError(
+                f"the command holds the value of {name}, which lists of processes would show",
+                hint=f"send it with `--inject-env {name}`, and let the command read it there",
+            )
+
+
+def _check_credentials(name: str | None) -> None:
+    if name is not None and not Path(name).expanduser().is_file():
+        raise MissingFileError(
+            "GOOGLE_APPLICATION_CREDENTIALS names no file here",
+            hint="correct it, or leave it out of what is sent",
+        )
 
 
 def _copied(command: Command, file: Path, *, must_exist: bool) -> dict[str, str]:

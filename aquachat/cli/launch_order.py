@@ -16,6 +16,7 @@ from aquachat.cli.launch_options import (
     WORK_PANEL,
     dollars,
     flag,
+    key_file_of,
     limits_of,
     option,
     seconds_of,
@@ -235,17 +236,20 @@ def _plan(settings: Settings, session: CloudSession, want: GpuRequest) -> Launch
 
 def _options(settings: Settings) -> Options:
     from aquachat.cloud.renting import Options
+    from aquachat.cloud.target import SSH_PORT, Target
 
     if settings["detach"] and not settings["auto_start"]:
         raise ConfigError("`--detach` needs `--auto-start`", hint="add it")
+    user, port = settings["ssh_user"], settings["ssh_port"]
+    Target("localhost", "user" if user is None else user, SSH_PORT if port is None else port)
     return Options(
         auto_start=settings["auto_start"],
         keep=settings["keep"],
         detach=settings["detach"],
         self_terminate=settings["self_terminate"],
-        key_file=settings["ssh_key"],
-        user=settings["ssh_user"],
-        port=settings["ssh_port"],
+        key_file=key_file_of(settings["ssh_key"]),
+        user=user,
+        port=port,
     )
 
 
@@ -335,7 +339,8 @@ def _host(command: Command) -> None:
     from aquachat.cloud.work import job_folder
 
     settings = command.settings
-    target = parse_target(settings["target"], port=settings["port"], key_file=settings["ssh_key"])
+    key_file = key_file_of(settings["ssh_key"])
+    target = parse_target(settings["target"], port=settings["port"], key_file=key_file)
     work = work_of(command, copies_env_file=True)
     if settings["detach"] and not settings["auto_start"]:
         raise ConfigError("`--detach` needs `--auto-start`", hint="add it")

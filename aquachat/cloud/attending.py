@@ -7,19 +7,19 @@ each run in it can be used here by its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from aquachat.cloud.pull import Pulled, pull
 from aquachat.cloud.remote import RemoteMachine
 from aquachat.cloud.remote_job import GRACE_S, JobState, LogFollower, state, stop
-from aquachat.cloud.ssh_errors import AuthFailedError, HostKeyError, SshError
+from aquachat.cloud.ssh_errors import AuthFailedError, HostKeyError
 from aquachat.cloud.transfer import Progress
 from aquachat.cloud.work import JobFolder, JobRecord
-from aquachat.errors import AquachatError, DataError
+from aquachat.errors import AquachatError, DataError, RemoteError
 from aquachat.files import writing
 from aquachat.log import redact
 from aquachat.paths import Home
@@ -27,49 +27,122 @@ from aquachat.paths import Home
 LEFT_THERE: Final = ("data/*", "corpora/*", "downloads/*")
 """What can be made again here, and is large."""
 RETRY_S: Final = 30.0
+MAX_LINE_BYTES: Final = 1 << 16
+"""A longer line is not shown: a log without a line break must not fill the memory."""
 
 Say = Callable[[str], None]
+
+
+class LogLines:
+    """Shows the lines of a log as they come."""
+
+    def __init__(
+        self, show: Say, secrets: Mapping[str, str] | None = None, *, is_cut: bool = False
+    ) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            show: takes a line.
+            secrets: values to hide beside those of the environment, by their names.
+            is_cut: whether the first line has no beginning; it is left out then, since a part of a
+                secret would not be known as one.
+        """
+        self._show = show
+        self._secrets = dict(secrets or {})
+        self._rest = b""
+        self._is_long = False
+        self._is_cut = is_cut
+
+    def __call__(self, block: bytes) -> None:
+        """Show the lines that end in this block."""
+        *lines, rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            self._show_line(line)
+        if len(rest) > MAX_LINE_BYTES:  # first goes what replaced itself: a progress bar
+            kept = rest.rstrip(b"\r").rsplit(b"\r", 1)[-1]
+            self._is_long = self._is_long or len(kept) > MAX_LINE_BYTES
+            rest = b"" if self._is_long else kept
+        self._rest = rest
+
+    def close(self) -> None:
+        """Show a last line that has no end."""
+        if self._rest or self._is_long:
+            self._show_line(self._rest)
+        self._rest = b""
+
+    def _show_line(self, line: bytes) -> None:
+        if self._is_cut:
+            self._is_cut = self._is_long = False
+            return
+        line = line.rstrip(b"\r").rsplit(b"\r", 1)[-1]
+        if self._is_long or len(line) > MAX_LINE_BYTES:
+            self._show(f"(a line of more than {MAX_LINE_BYTES:,} bytes; it is whole in the log)")
+            self._is_long = False
+        else:
+            self._show(shown_line(line, self._secrets))
 
 
 class LogCopy:
     """The log of a job here: its bytes in a file, its lines to a person."""
 
-    def __init__(self, file: Path, show: Say) -> None:
+    def __init__(self, file: Path, show: Say, secrets: Mapping[str, str] | None = None) -> None:
         """Go on with a copy that was begun before."""
         self.file = file
-        self._show = show
-        self._rest = b""
         self.offset = file.stat().st_size if file.is_file() else 0
+        begun = _last_line(file, self.offset)
+        self._lines = LogLines(show, secrets, is_cut=begun is None)
+        self._lines(begun or b"")
 
     def __call__(self, block: bytes) -> None:
         """Append bytes; whole lines are shown, without what could disturb a terminal.
 
         Raises:
-            DataError: the disk refused it.
+            DataError: the disk refused it; then the same block may come again.
         """
         with writing(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("ab") as file:
+            with open(self.file, "ab", opener=_for_its_user) as file:
+                if file.tell() > self.offset:  # a part of a block that did not fit on the disk
+                    file.truncate(self.offset)
                 file.write(block)
-        *lines, self._rest = (self._rest + block).split(b"\n")
-        for line in lines:
-            self._show(shown_line(line))
+        self.offset += len(block)
+        self._lines(block)
 
     def close(self) -> None:
         """Show a last line that has no end."""
-        if self._rest:
-            self._show(shown_line(self._rest))
-            self._rest = b""
+        self._lines.close()
 
 
-def shown_line(line: bytes) -> str:
+def _for_its_user(path: str, flags: int) -> int:
+    """A log may hold what a training printed of its secrets."""
+    return os.open(path, flags, 0o600)
+
+
+def _last_line(file: Path, size: int) -> bytes | None:
+    """What follows the last line break; None where that is too long to look for."""
+    if size == 0:
+        return b""
+    with file.open("rb") as opened:
+        opened.seek(max(0, size - MAX_LINE_BYTES))
+        tail = opened.read()
+    if b"\n" not in tail and size > MAX_LINE_BYTES:
+        return None
+    return tail.rsplit(b"\n", 1)[-1]
+
+
+def shown_line(line: bytes, secrets: Mapping[str, str] | None = None) -> str:
     r"""A line of a log as it may be shown: what replaced itself by `\r` is left out, no secrets.
+
+    Args:
+        line: without its end.
+        secrets: values to hide beside those of the environment, by their names.
 
     Example:
         shown_line(b"10%\r20%\x1b[0m") -> "20%[0m"
     """
     text = line.decode("utf-8", "replace").rstrip("\r").rsplit("\r", 1)[-1]
-    return redact("".join(c if c.isprintable() or c == "\t" else "" for c in text))
+    text = redact(text, also=secrets)
+    return redact("".join(c if c.isprintable() or c == "\t" else "" for c in text), also=secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +157,20 @@ class Attended:
     show: Say
     """Takes the lines of the log."""
     progress: Progress | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values that no line may show, beside those of the environment, by their names."""
 
     def follower(self) -> LogFollower:
         """What receives the log from where the copy here ends."""
-        copy = LogCopy(self.folder.log, self.show)
-        return LogFollower(self.remote, self.record.place, copy, offset=copy.offset)
+        copy = LogCopy(self.folder.log, self.show, self.secrets)
+        place = self.record.place
+        return LogFollower(self.remote, place, copy, offset=copy.offset, done=copy.close)
 
     def state(self) -> JobState | None:
         """How the job stands; None where the machine cannot be asked."""
         try:
             return self.remote.persist(lambda: state(self.remote, self.record.place), 30.0)
-        except SshError as error:
+        except RemoteError as error:  # also an answer that cannot be read
             self.say(error.message)
             return None
 
@@ -103,12 +179,14 @@ class Attended:
         now = self.state()
         if now is not None and now.kind == "running":
             self.say("asking the training to save and end")
-            with suppress(SshError):
+            with suppress(RemoteError):
                 now = stop(self.remote, self.record.place, grace_s=grace_s)
         if now is not None and now.kind != "none":
             follower = self.follower()
-            with suppress(SshError):
+            try:
                 self.remote.persist(lambda: follower.step(5.0), 30.0)
+            except (RemoteError, DataError) as error:
+                self.say(f"the end of the log did not come here: {error.message}")
         return now
 
     def pull(self, *, deadline_s: float, with_optimizer: bool | None = None) -> Pulled:
@@ -151,7 +229,7 @@ class Attended:
         while True:
             try:
                 return self.pull(deadline_s=max(5.0, seconds()))
-            except (SshError, DataError) as error:
+            except (RemoteError, DataError) as error:
                 self.say(f"the results could not be pulled: {error.message}")
                 is_final = isinstance(error, HostKeyError | AuthFailedError)
                 if is_final or seconds() <= RETRY_S:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, Literal
 
-from aquachat.cloud.remote import RemoteMachine
+from aquachat.cloud.remote import MAX_QUOTED_CHARS, RemoteMachine
 from aquachat.cloud.remote_paths import check_remote_folder, check_remote_path
 from aquachat.cloud.shell_scripts import command, script
 from aquachat.cloud.ssh_errors import CommandError, reason_of
@@ -255,7 +255,7 @@ class _Talk:
     def _error(self, stderr: str, code: int) -> CommandError:
         cause, sentence = self._failure
         target = self._machine.target
-        said = self._machine.shown(_last_relevant(stderr))
+        said = self._machine.shown(_last_relevant(stderr))[-MAX_QUOTED_CHARS:]
         full = reason_of(stderr)
         if full is not None and "disk" in full[0]:
             return CommandError(f"{full[0]} of {target}: {said}", hint=full[1], code=code)
@@ -275,7 +275,7 @@ def _last_relevant(stderr: str) -> str:
     """The last line that looks like an error, else the last line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"error|fatal|cannot|fail|no space", line, re.I)]
-    return (errors or lines or [""])[-1][-300:]
+    return (errors or lines or [""])[-1]
 
 
 def _key(setup: Setup) -> str:

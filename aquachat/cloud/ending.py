@@ -167,7 +167,9 @@ def _end_despite(session: CloudSession, machine: Machine, budget_s: float) -> st
         session.note(_record(session, machine, Event.LEFT, reason=error.message))
         raise
     except BaseException:  # a second Ctrl-C gives up, and must say which machine is left
-        session.say(left_running(session, machine, "ending it was interrupted").message)
+        message = left_running(session, machine, "ending it was interrupted").message
+        session.note(_record(session, machine, Event.LEFT, reason=message))
+        session.say(message)
         raise
 
 

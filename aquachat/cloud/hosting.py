@@ -86,8 +86,11 @@ def host(
         host_key=target.host_key,
         with_optimizer=work.with_optimizer,
         pull=work.pull,
+        variables=tuple(sorted(work.secrets)),
     )
-    with RemoteMachine(target, folder.path, secrets=environ, **remote_options) as remote:
+    with RemoteMachine(
+        target, folder.path, secrets=environ, sent=work.secrets, **remote_options
+    ) as remote:
         remote.wait_until_ready(READY_S)
         folder.save(record)
         environment = delivery.prepare(remote)
@@ -95,13 +98,15 @@ def host(
         if not auto_start:
             return Hosted(record)
         words = work.command(folder.job, environment.num_gpus)
-        form = start(remote, place, words, seconds=max_seconds)
         record = with_command(record, words)
         folder.save(record)
+        form = start(remote, place, words, seconds=max_seconds)
         say(f"started in {form}: {words[0]}")
         if detach:
             return Hosted(record)
-        return attend_host(Attended(remote, folder, record, home, say, show, progress))
+        return attend_host(
+            Attended(remote, folder, record, home, say, show, progress, work.secrets)
+        )
 
 
 def attend_host(attended: Attended) -> Hosted:

@@ -78,6 +78,7 @@ class RemoteMachine:
         folder: Path,
         *,
         secrets: Mapping[str, str] | None = None,
+        sent: Mapping[str, str] | None = None,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -87,12 +88,14 @@ class RemoteMachine:
             target: where it is.
             folder: of the job, for its `known_hosts`.
             secrets: an environment whose secret values no error message may show.
+            sent: values that it may not show either, whatever their names.
             now: seconds, never going back.
             sleep: how to wait.
         """
         self.target = target
         self.keys = PinnedKeys(folder / KNOWN_HOSTS)
         self._secrets = dict(secrets or {})
+        self._sent = dict(sent or {})
         self.now = now
         self.sleep = sleep
         self._client: Any = None
@@ -232,7 +235,7 @@ class RemoteMachine:
 
     def shown(self, text: str) -> str:
         """`text` as one line that may be shown: without secrets or control characters."""
-        text = redact(text, self._secrets)
+        text = redact(text, self._secrets, self._sent)
         return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
     @contextmanager

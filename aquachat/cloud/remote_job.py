@@ -18,8 +18,13 @@ from typing import Final, Literal
 
 from aquachat.cloud.remote import COMMAND_S, RemoteMachine
 from aquachat.cloud.shell_scripts import command, script
-from aquachat.cloud.ssh_errors import CommandError, DroppedError, UnreachableError
-from aquachat.errors import RemoteError
+from aquachat.cloud.ssh_errors import (
+    CommandError,
+    DeadlineError,
+    DroppedError,
+    UnreachableError,
+)
+from aquachat.errors import DataError, RemoteError
 
 GRACE_S: Final = 120.0
 """For a checkpoint to be written after SIGTERM; then SIGKILL."""
@@ -168,6 +173,7 @@ class LogFollower:
         sink: Callable[[bytes], None],
         *,
         offset: int = 0,
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -176,10 +182,12 @@ class LogFollower:
             place: of the job.
             sink: takes the bytes, in order, each once.
             offset: bytes that the sink has already.
+            done: called when the log is complete.
         """
         self._machine = machine
         self._place = place
         self._sink = sink
+        self._done = done
         self.offset = offset
         self.is_over = False
         """Whether the whole log was received and nothing will be added to it."""
@@ -192,15 +200,17 @@ class LogFollower:
         Raises:
             DroppedError: the connection was lost; the next step goes on at the right byte.
             UnreachableError: there is no connection.
+            DeadlineError: the machine went silent.
             CommandError: there is no such job.
+            DataError: the sink did not take a block, which is asked for again.
         """
         seconds = max(1.0, min(seconds, FOLLOW_S))
         words = command("follow", self._place.work, str(self.offset), str(int(seconds)))
         with self._machine.opened(words, deadline_s=seconds + COMMAND_S) as channel:
             channel.end_input()
             while block := channel.read():
-                self.offset += len(block)
                 self._sink(block)
+                self.offset += len(block)
             result = channel.finish()
         if result.code < 0:
             raise DroppedError(
@@ -217,13 +227,15 @@ class LogFollower:
             raise self._machine.failure(words, result)
         self.is_lost = result.code == LOST
         self.is_over = result.code in (ENDED, LOST)
+        if self.is_over:
+            self._done()
         return self.is_over
 
     def try_step(self, seconds: float, say: Callable[[str], None]) -> bool:
-        """`step`, where a lost connection is said and means "not over"."""
+        """`step`, where a lost connection or a full disk here is said and means "not over"."""
         try:
             return self.step(seconds)
-        except (DroppedError, UnreachableError) as error:
+        except (DroppedError, UnreachableError, DeadlineError, DataError) as error:
             say(f"{error.message}; going on at byte {self.offset}")
             self._machine.close()
             self._machine.sleep(min(1.0, seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import PurePosixPath
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from aquachat.errors import ConfigError
 
 MAX_PATH_CHARS: Final = 500
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
 _SYSTEM: Final = re.compile(
     r"/(?:bin|boot|dev|etc|home|lib|lib64|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var"
     r"|data|scratch|workspace)(?:/[^/]+)?"
@@ -67,6 +69,7 @@ def check_received_path(path: str) -> PurePosixPath:
     """
     pure = PurePosixPath(path)
     is_outside = pure.is_absolute() or ".." in pure.parts or not pure.name
-    if is_outside or not path.isprintable() or "\\" in path or ":" in path:
+    is_drive = _DRIVE.match(path) is not None or (":" in path and os.name == "nt")
+    if is_outside or is_drive or not path.isprintable() or "\\" in path:
         raise ValueError(path)
     return pure

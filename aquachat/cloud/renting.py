@@ -21,19 +21,19 @@ from aquachat.cloud.delivery import Delivery
 from aquachat.cloud.ending import Ended, ended_on_error, terminate_and_confirm
 from aquachat.cloud.host_key import HostKey
 from aquachat.cloud.interrupts import raising_signals
-from aquachat.cloud.jobs import Machine
+from aquachat.cloud.jobs import Machine, MachineState
 from aquachat.cloud.launching import LaunchPlan
 from aquachat.cloud.pull import Pulled
 from aquachat.cloud.remote import RemoteMachine
 from aquachat.cloud.remote_job import GRACE_S, JobState, Place, set_deadline, start
 from aquachat.cloud.self_termination import Order, arm, set_order
 from aquachat.cloud.session import CloudSession, in_charge, mark_started
-from aquachat.cloud.ssh_errors import AuthFailedError, SshError, UnreachableError
+from aquachat.cloud.ssh_errors import AuthFailedError, UnreachableError
 from aquachat.cloud.target import Target
 from aquachat.cloud.transfer import Progress
 from aquachat.cloud.watching import POLL_S, Verdict, watch
 from aquachat.cloud.work import JobFolder, JobRecord, Work, with_command
-from aquachat.errors import ConfigError
+from aquachat.errors import ConfigError, DataError, RemoteError
 from aquachat.paths import Home
 
 RESERVE_S: Final = 600.0
@@ -42,6 +42,8 @@ RESERVE_FRACTION: Final = 0.15
 MIN_WORK_S: Final = 30.0
 LOGIN_S: Final = 15.0
 """One try to log in to a machine that is still starting."""
+REFUSED_S: Final = 180.0
+"""How long a machine may refuse the key: images write `authorized_keys` after sshd is up."""
 PULL_S: Final = 1800.0
 """How long results are tried for when the work is done, within the limits."""
 
@@ -125,6 +127,7 @@ class Rental:
         self._remote_options = remote_options or {}
         self._place = Place.of(plan.job, work.repo_dir)
         self._remote: RemoteMachine | None = None
+        self._refused_since_s: float | None = None
         self._environment: Environment | None = None
         self._delivery = Delivery(
             work,
@@ -148,15 +151,16 @@ class Rental:
         self._delivery.make_wheel()
         with raising_signals(), in_charge(session, job):
             try:
-                ready = launch_ready(
-                    session, self._plan, probe=self._probe, max_rerolls=self._max_rerolls
-                )
+                # around all of it: a signal may come between any two of these lines
                 with ended_on_error(session, job):
+                    ready = launch_ready(
+                        session, self._plan, probe=self._probe, max_rerolls=self._max_rerolls
+                    )
                     attended = self._begin(ready.machine)
-                outcome = Outcome(ready.machine, attended.record, num_rerolls=ready.num_rerolls)
-                if self._options.detach:
-                    return outcome
-                return attend(session, outcome, attended)
+                    outcome = Outcome(ready.machine, attended.record, num_rerolls=ready.num_rerolls)
+                    if self._options.detach:
+                        return outcome
+                    return attend(session, outcome, attended)
             finally:
                 if self._remote is not None:
                     self._remote.close()
@@ -181,14 +185,31 @@ class Rental:
         if self._remote is None or self._remote.target != target:
             self._folder.path.mkdir(parents=True, exist_ok=True)
             self._remote = RemoteMachine(
-                target, self._folder.path, secrets=self._environ, **self._remote_options
+                target,
+                self._folder.path,
+                secrets=self._environ,
+                sent=self._work.secrets,
+                **self._remote_options,
             )
+            self._refused_since_s = None
         try:
             self._remote.connect(LOGIN_S)
-        except (UnreachableError, AuthFailedError) as error:
+        except UnreachableError as error:
+            self._session.say(f"{error.message}; trying again")
+            return None
+        except AuthFailedError as error:
+            self._check_patience(error)
             self._session.say(f"{error.message}; trying again")
             return None
         return self._remote
+
+    def _check_patience(self, error: AuthFailedError) -> None:
+        """Raise what no other machine would cure: the bill runs while a wrong key is tried."""
+        now_s = self._session.clock.time()
+        if self._refused_since_s is None:
+            self._refused_since_s = now_s
+        if now_s - self._refused_since_s >= REFUSED_S:
+            raise error
 
     def _begin(self, machine: Machine) -> Attended:
         """Send and start; everything after this may go on without us."""
@@ -209,6 +230,7 @@ class Rental:
             pull=self._work.pull,
             keep=options.keep,
             self_terminate=options.self_terminate,
+            variables=tuple(sorted(self._work.secrets)),
         )
         self._folder.save(record)
         self._delivery.send(remote)
@@ -225,13 +247,20 @@ class Rental:
                     f"the limits leave {max(0.0, seconds):.0f} s for training after the set-up",
                     hint="raise `--max-hours` or `--max-cost`",
                 )
-            form = start(remote, self._place, words, seconds=seconds, grace_s=grace_of(left_s))
             record = with_command(record, words)
-            self._folder.save(record)
+            self._folder.save(record)  # before the start: `watch` must know that something runs
+            form = start(remote, self._place, words, seconds=seconds, grace_s=grace_of(left_s))
             session.say(f"started in {form}, for at most {seconds / 3600:.1f} hours: {words[0]}")
         mark_started(session, machine)
         return Attended(
-            remote, self._folder, record, self._home, session.say, self._show, self._progress
+            remote,
+            self._folder,
+            record,
+            self._home,
+            session.say,
+            self._show,
+            self._progress,
+            self._work.secrets,
         )
 
     def _time_left(self) -> float:
@@ -284,7 +313,7 @@ def _watch(session: CloudSession, machine: Machine, attended: Attended) -> Verdi
         soft_s = deadline_s - reserve_s(total_s)
         if session.clock.time() >= soft_s:
             return True
-        if limit_s[0] not in (0.0, deadline_s):
+        if limit_s[0] != deadline_s:  # also at first: a watcher may come with other limits
             _tell_limit(session, attended, machine, deadline_s, soft_s)
         limit_s[0] = deadline_s
         if follower is None or follower.is_over:
@@ -308,7 +337,7 @@ def _tell_limit(
         if attended.record.self_terminate:
             order = Order(machine.provider, machine.instance_id, deadline_s - now_s)
             set_order(remote, place, order)
-    except SshError as error:
+    except RemoteError as error:
         session.say(f"the timers on the machine could not be changed: {error.message}")
 
 
@@ -346,9 +375,11 @@ def _conclude(
 
 
 def _end_if_running(session: CloudSession, machine: Machine, error: BaseException) -> None:
-    job = session.job(machine.job)
-    known = job.machines.get(machine.instance_id)
-    if known is not None and known in job.live and not known.is_left:
+    try:
+        known = session.job(machine.job).machines.get(machine.instance_id, machine)
+    except DataError:  # a ledger that cannot be read must not keep a machine alive
+        known = machine
+    if known.state is not MachineState.ENDED and not known.is_left:
         session.say(f"ending machine `{machine.instance_id}` without pulling")
         terminate_and_confirm(session, machine, reason=f"{type(error).__name__} while pulling")
 

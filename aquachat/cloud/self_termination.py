@@ -35,8 +35,12 @@ LINGER_S: Final = 1800.0
 """How long the results of ended work wait to be pulled."""
 POLL_S: Final = 10.0
 ASK_AGAIN_S: Final = 20.0
+SEE_AGAIN_S: Final = 5.0
 KEY_FILE: Final = "job/terminate.env"
 ORDER_FILE: Final = "job/terminate.json"
+ARMED_FILE: Final = "job/terminate.armed"
+"""Made when the machine has found itself at the provider: its key and its way there work."""
+ARM_S: Final = 90.0
 
 _WRITE: Final = """
 set -eu
@@ -82,6 +86,7 @@ def arm(
 
     Raises:
         ConfigError: there is no key.
+        CommandError: the machine cannot reach its provider, so it could not end itself.
     """
     names = (*KEY_ENVS[rented.provider], *URL_VARIABLES[rented.provider])
     values = {name: environ[name] for name in names if environ.get(name, "").strip()}
@@ -96,8 +101,8 @@ def arm(
     )
     machine.persist(lambda: write_env(machine, place.file(KEY_FILE), values))
     set_order(machine, place, Order(rented.provider, rented.instance_id, seconds, linger_s))
-    words = command("self_terminate", place.work)
-    machine.persist(lambda: machine.check(words))
+    words = command("self_terminate", place.work, str(int(ARM_S)))
+    machine.persist(lambda: machine.check(words, deadline_s=2 * ARM_S))
 
 
 def set_order(machine: RemoteMachine, place: Place, order: Order) -> None:
@@ -124,7 +129,8 @@ def end_when_due(
         say: takes lines for `terminate.log`.
     """
     while not (why := _reason(work, now())):
-        sleep(POLL_S)
+        is_armed = (work / ARMED_FILE).exists() or _sees_itself(work, provider, say)
+        sleep(POLL_S if is_armed else SEE_AGAIN_S)
     order = read_order(work)
     while True:
         say(f"ending machine {order.instance_id}: {why}")
@@ -140,6 +146,17 @@ def end_when_due(
             say(error.message)
         sleep(ASK_AGAIN_S)
     (work / "job" / "terminate.done").touch()
+
+
+def _sees_itself(work: Path, provider: CloudProvider, say: Callable[[str], None]) -> bool:
+    """Whether the provider names this machine; that it did is written down."""
+    try:
+        provider.get(read_order(work).instance_id)
+    except CloudError as error:
+        say(error.message)
+        return False
+    (work / ARMED_FILE).touch()
+    return True
 
 
 def read_order(work: Path) -> Order:

@@ -7,8 +7,7 @@ from typing import Final
 
 from aquachat.cloud.attending import Attended
 from aquachat.cloud.session import CloudSession
-from aquachat.cloud.ssh_errors import SshError
-from aquachat.errors import DataError
+from aquachat.errors import DataError, RemoteError
 
 PULL_S: Final = 900.0
 WATCHER_POLL_S: Final = 5.0
@@ -24,7 +23,7 @@ def save_and_pull(attended: Attended, *, deadline_s: float = PULL_S) -> bool:
         attended.end_work()
         attended.say("pulling the results")
         attended.pull(deadline_s=deadline_s)
-    except (SshError, DataError) as error:
+    except (RemoteError, DataError) as error:
         attended.say(f"the results could not be pulled: {error.message}")
         return False
     return True
@@ -41,7 +40,7 @@ def leave_to_watcher(
     try:
         attended.remote.connect()
         attended.end_work()
-    except SshError as error:
+    except RemoteError as error:
         attended.say(error.message)
         return
     attended.say("its launcher on this computer pulls the results and ends the machine")

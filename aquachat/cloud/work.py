@@ -21,6 +21,8 @@ RESULTS: Final = "results"
 DEFAULT_PRESET: Final = "d8"
 HOST: Final = "host"
 """What stands for the provider where a person named a machine of their own."""
+NO_SECRETS: Final = frozenset(("WANDB_ENTITY", "WANDB_PROJECT"))
+"""What travels in `.env` and may be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Work:
     with_optimizer: bool = False
     pull: tuple[str, ...] = ()
     """Further folders of the project that come back."""
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The values of `env` that nothing here may show, whatever their names."""
+        return {name: value for name, value in self.env.items() if name not in NO_SECRETS}
 
     def command(self, job: str, num_gpus: int) -> tuple[str, ...]:
         """The argument list that runs there; the preset uses every GPU.
@@ -87,6 +94,8 @@ class JobRecord:
     pull: tuple[str, ...] = ()
     keep: bool = False
     self_terminate: bool = False
+    variables: tuple[str, ...] = ()
+    """The names of secrets that were sent: what they are set to here is not shown."""
 
     @property
     def target(self) -> Target:
@@ -190,5 +199,7 @@ def _uses(tokenizer: str) -> str:
 
 
 def _record(values: Any) -> JobRecord:
-    lists = {name: tuple(map(str, values.get(name, ()))) for name in ("command", "pull")}
+    lists = {
+        name: tuple(map(str, values.get(name, ()))) for name in ("command", "pull", "variables")
+    }
     return JobRecord(**{**values, **lists})

@@ -1,4 +1,4 @@
-"""A pytest plugin that imports one module of `aquachat.cloud` with one change in its source.
+"""A pytest plugin: one module or script of `aquachat.cloud` has one change in its source.
 
 Used by `test_mutants.py`, in processes of its own: `AQUACHAT_MUTANT` names the change.
 """
@@ -16,13 +16,26 @@ from types import CodeType, ModuleType
 import pytest
 
 from tests.cloud.mutants import MUTANTS, Mutant
+from tests.cloud.ssh_mutants import SSH_MUTANTS
 
+ALL_MUTANTS = (*MUTANTS, *SSH_MUTANTS)
 PACKAGE = Path(__file__).parents[2] / "aquachat" / "cloud"
+
+
+def is_script(mutant: Mutant) -> bool:
+    """Whether it is a shell script that runs on a machine."""
+    return mutant.module.endswith(".sh")
+
+
+def file_of(mutant: Mutant) -> Path:
+    """Where its source is."""
+    name = f"scripts/{mutant.module}" if is_script(mutant) else f"{mutant.module}.py"
+    return PACKAGE / name
 
 
 def mutated(mutant: Mutant) -> str:
     """The source with the change, whose place must be unique."""
-    source = (PACKAGE / f"{mutant.module}.py").read_text("utf-8")
+    source = file_of(mutant).read_text("utf-8")
     if source.count(mutant.old) != 1:
         raise ValueError(f"{mutant.name}: {source.count(mutant.old)} places instead of one")
     return source.replace(mutant.old, mutant.new)
@@ -54,5 +67,19 @@ class _Finder(importlib.abc.MetaPathFinder):
 def pytest_load_initial_conftests() -> None:
     """Before `conftest.py` imports what is to be changed."""
     name = os.environ.get("AQUACHAT_MUTANT")
-    if name is not None:
-        sys.meta_path.insert(0, _Finder(next(m for m in MUTANTS if m.name == name)))
+    if name is None:
+        return
+    mutant = next(m for m in ALL_MUTANTS if m.name == name)
+    if is_script(mutant):
+        _replace_script(mutant)
+    else:
+        sys.meta_path.insert(0, _Finder(mutant))
+
+
+def _replace_script(mutant: Mutant) -> None:
+    from aquachat.cloud import shell_scripts
+
+    script = shell_scripts.script
+    shell_scripts.script = lambda name: (
+        mutated(mutant) if f"{name}.sh" == mutant.module else script(name)
+    )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.mutants import MUTANTS, Mutant
-from tests.cloud.mutation import mutated
+from tests.cloud.mutation import ALL_MUTANTS, is_script, mutated
+from tests.cloud.ssh_mutants import SSH_MUTANTS
 
 ROOT = Path(__file__).parents[2]
 TESTS_FAILED = 1
@@ -18,16 +19,21 @@ TESTS_FAILED = 1
 
 
 def test_there_are_enough_mutants_with_names_of_their_own() -> None:
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 30
+    assert len({mutant.name for mutant in ALL_MUTANTS}) == len(ALL_MUTANTS)
+    assert len(MUTANTS) >= 30
+    assert len(SSH_MUTANTS) >= 25
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", ALL_MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_a_program(mutant: Mutant) -> None:
-    compile(mutated(mutant), mutant.module, "exec")
+    if is_script(mutant):
+        subprocess.run(["sh", "-n"], input=mutated(mutant), text=True, check=True)
+    else:
+        compile(mutated(mutant), mutant.module, "exec")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", ALL_MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_found(mutant: Mutant) -> None:
     file, _, words = mutant.test.partition(" ")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.cloud.mutation"]

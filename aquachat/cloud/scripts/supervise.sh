@@ -18,22 +18,21 @@ finish() {
   exit 0
 }
 
-if [ -f "$home/$work/.env" ]; then
-  set -a
-  . "$home/$work/.env"
-  set +a
-fi
-export AQUACHAT_HOME="$home/$work/home" PATH="$home/$work/bin:$PATH"
 case $project in /*) ;; *) project=$home/$project ;; esac
-mkdir -p -- "$AQUACHAT_HOME" "$project"
+mkdir -p -- "$home/$work/home" "$project"
 cd -- "$project" || finish 1 folder
+
+# `.env` is read in the command's own process: there its names can replace no variable of this script.
+begin='[ ! -f "$1/.env" ] || { set -a; . "$1/.env"; set +a; }
+export AQUACHAT_HOME="$1/home" PATH="$1/bin:$PATH"
+exec sh "$1/job/command"'
 
 # The command has a process group of its own, so that all of it can be ended.
 if command -v setsid >/dev/null; then
-  setsid sh "$job/command" >>"$job/training.log" 2>&1 </dev/null &
+  setsid sh -c "$begin" sh "$home/$work" >>"$job/training.log" 2>&1 </dev/null &
   child=$! group=-$!
 else
-  sh "$job/command" >>"$job/training.log" 2>&1 </dev/null &
+  sh -c "$begin" sh "$home/$work" >>"$job/training.log" 2>&1 </dev/null &
   child=$! group=$!
 fi
 if [ -t 1 ]; then
