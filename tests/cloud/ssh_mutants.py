@@ -318,7 +318,7 @@ SSH_MUTANTS = (
     Mutant(
         "no driver is asked",
         "delivery",
-        "            machine.persist(lambda: check_driver(machine), self._within(GATE_S))\n",
+        "            machine.persist(lambda: check_driver(machine, expected=self.num_gpus), limit_s)\n",
         "            pass\n",
         "renting without_a_gpu",
     ),

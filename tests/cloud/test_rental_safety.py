@@ -179,7 +179,7 @@ def test_a_gpu_that_multiplies_wrongly_is_given_back(
     folder = rent.server.folder / "torch"
     broken = {"FAKE_GPUS": "1", "FAKE_BROKEN": json.dumps({"0": "wrong"})}
     rent.server.set_session(variables={"PYTHONPATH": str(folder), **broken})
-    monkeypatch.setattr(delivery, "check_driver", lambda machine: 1)
+    monkeypatch.setattr(delivery, "check_driver", lambda machine, expected: 1)
     rental = rent.rental(rent.work(device="cuda"))
     rental._max_rerolls = 0
     with pytest.raises(BootError, match="GPU 0"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,10 @@ def test_the_watcher_of_command_lines_sees_a_secret() -> None:
     assert watcher.seen == set()
     command = [sys.executable, "-c", "input()", secret]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        watcher.look()
+        for _ in range(100):  # the system shows a new process's words a moment after it began
+            watcher.look()
+            if watcher.seen:
+                break
+            time.sleep(0.02)
         process.kill()
     assert len(watcher.seen) == 1
