@@ -318,8 +318,8 @@ SSH_MUTANTS = (
     Mutant(
         "no driver is asked",
         "delivery",
-        "            machine.persist(lambda: check_driver(machine, expected=self.num_gpus), limit_s)\n",
-        "            pass\n",
+        "machine.persist(lambda: check_driver(machine, expected=self.num_gpus), limit_s)\n",
+        "pass\n",
         "renting without_a_gpu",
     ),
     Mutant(
