@@ -254,7 +254,10 @@ def tokenizer_from_json(document: Mapping[str, Any], *, source: str) -> Tokenize
     merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
     if not needed.issubset(merges):
         raise _unusable(source, "its merges are not those that its ranks imply")
-    return Tokenizer(tuple(tokens), pattern, tuple(names))
+    try:
+        return Tokenizer(tuple(tokens), pattern, tuple(names))
+    except ConfigError as error:
+        raise _unusable(source, error.message) from error
 
 
 _BYTE_LEVEL: Final[Mapping[str, Any]] = {"type": "ByteLevel", "use_regex": False}

@@ -11,7 +11,7 @@ import pickle
 from pathlib import Path
 from typing import Any, Final
 
-from aquachat.errors import DataError, MissingFileError
+from aquachat.errors import ConfigError, DataError, MissingFileError
 from aquachat.text.tokenizer import Tokenizer
 
 PICKLE_FILE: Final = "tokenizer.pkl"
@@ -84,4 +84,9 @@ def _tokenizer_of(state: dict[str, Any], path: Path) -> Tokenizer:
             f"`{path}` holds an encoding whose ids have gaps, or special tokens among the others",
             hint=_HINT,
         )
-    return Tokenizer(tuple(tokens), pattern, tuple(names))
+    try:
+        return Tokenizer(tuple(tokens), pattern, tuple(names))
+    except ConfigError as error:
+        raise DataError(
+            f"`{path}` holds no usable encoding: {error.message}", hint=_HINT
+        ) from error
