@@ -199,7 +199,7 @@ def check_repo_id(repo_id: str) -> str:
         ConfigError: it is not.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(repo_id)

@@ -85,7 +85,7 @@ class CardFacts:
     @property
     def needs_remote_code(self) -> bool:
         """Whether loading takes `trust_remote_code=True`."""
-        return self.record["model"]["arch"] != "nanochat"
+        return bool(self.record["model"]["arch"] != "nanochat")
 
     def url_of(self, path: str) -> str:
         """The address of a file of the release, or its path where the repository has no name."""

@@ -252,9 +252,7 @@ def _read_manifest(folder: Path) -> dict[str, str]:
 
 def _is_inside(path: str) -> bool:
     parts = PurePosixPath(path)
-    return (
-        not parts.is_absolute() and ".." not in parts.parts and "\\" not in path and ":" not in path
-    )
+    return not parts.is_absolute() and ".." not in parts.parts and not set("\\:") & set(path)
 
 
 def _write_manifest(folder: Path, files: Mapping[str, str]) -> None:

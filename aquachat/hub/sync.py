@@ -131,8 +131,9 @@ def open_client(endpoint: str, token: str | None) -> HubClient:
     session: Any = get_session()
     with suppress(AttributeError):  # before huggingface_hub 1.0 it is one of requests
         session.timeout = TIMEOUT_S
-    client: HubClient = HfApi(endpoint=endpoint, token=token or False)
-    return client
+    client: Any = HfApi(endpoint=endpoint, token=token or False)
+    opened: HubClient = client  # its own signatures name every option, ours those that are used
+    return opened
 
 
 def find_token() -> str | None:
