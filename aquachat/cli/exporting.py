@@ -1,4 +1,4 @@
-"""What `export` and `sync-hf` share: which checkpoint, where to, and whether it is the same there."""
+"""What `export` and `sync-hf` share: which checkpoint, where to, and the comparison."""
 
 from __future__ import annotations
 

@@ -125,8 +125,7 @@ class HubClient(Protocol):
 
 def open_client(endpoint: str, token: str | None) -> HubClient:
     """The real client, whose requests end after `TIMEOUT_S` without an answer."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import HfApi, get_session
 
     session: Any = get_session()
     with suppress(AttributeError):  # before huggingface_hub 1.0 it is one of requests
