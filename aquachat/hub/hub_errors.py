@@ -56,7 +56,10 @@ def hub_call(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except AquachatError:
         raise
     except _client_errors() as error:
-        raise _told(error) from error
+        cause = error.__cause__
+        # A large file that could not be uploaded comes as a RuntimeError around what happened.
+        is_wrapped = isinstance(error, RuntimeError) and isinstance(cause, _client_errors())
+        raise _told(cause if is_wrapped and isinstance(cause, Exception) else error) from error
 
 
 def _told(error: Exception) -> HubError:
@@ -97,4 +100,4 @@ def _client_errors() -> tuple[type[Exception], ...]:
 
     kinds = [errors.HfHubHTTPError, getattr(errors, "HTTPError", None)]
     known = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
-    return (OSError, ValueError, *known)
+    return (OSError, ValueError, RuntimeError, *known)
