@@ -219,7 +219,7 @@ def _read_hub(
             "there is no token for the Hugging Face hub",
             hint="log in with `hf auth login`, or set HF_TOKEN",
         )
-    client = open_client(endpoint, token)
+    client = open_client(endpoint, token, quiet=command.output.quiet)
     return client, read_remote(client, target)
 
 

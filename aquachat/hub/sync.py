@@ -123,9 +123,19 @@ class HubClient(Protocol):
         ...
 
 
-def open_client(endpoint: str, token: str | None) -> HubClient:
-    """The real client, whose requests end after `TIMEOUT_S` without an answer."""
+def open_client(endpoint: str, token: str | None, *, quiet: bool = False) -> HubClient:
+    """The real client, whose requests end after `TIMEOUT_S` without an answer.
+
+    Args:
+        endpoint: address of the hub.
+        token: to log in with.
+        quiet: show no progress bars.
+    """
     from huggingface_hub import HfApi, get_session
+    from huggingface_hub.utils import disable_progress_bars
+
+    if quiet:
+        disable_progress_bars()
 
     session: Any = get_session()
     with suppress(AttributeError):  # before huggingface_hub 1.0 it is one of requests
