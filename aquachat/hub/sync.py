@@ -132,7 +132,7 @@ def open_client(endpoint: str, token: str | None, *, quiet: bool = False) -> Hub
         quiet: show no progress bars.
     """
     from huggingface_hub import HfApi, get_session
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if quiet:
         disable_progress_bars()
