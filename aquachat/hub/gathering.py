@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from aquachat.errors import ConfigError, DataError, MissingFileError
 from aquachat.hub.links import linked_files
@@ -91,8 +93,6 @@ def read_record(model_dir: Path) -> dict[str, object]:
         MissingFileError: the folder is no export.
         DataError: a file of it is missing.
     """
-    import json
-
     file = model_dir / EXPORT_RECORD
     try:
         record = json.loads(file.read_text("utf-8"))
@@ -168,8 +168,6 @@ def _extra_files(request: ReleaseRequest) -> Iterator[tuple[str, Path]]:
         MissingFileError: a pattern matches nothing.
         DataError: a file lies outside the project, is hidden, or behind a symbolic link.
     """
-    from urllib.parse import quote
-
     for pattern in request.extra:
         is_outside = Path(pattern).is_absolute() or ".." in Path(pattern).parts
         places = [] if is_outside else sorted(request.root.glob(pattern))

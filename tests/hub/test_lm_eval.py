@@ -80,7 +80,10 @@ def ours(loaded: LoadedModel, rows: list[dict[str, Any]]) -> list[list[float]]:
 
 
 def test_log_likelihoods_and_accuracies_are_those_of_the_harness(
-    tmp_path: Path, tokenizer: Tokenizer, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tokenizer: Tokenizer,
+    rows: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     loaded = make_loaded(tmp_path, tokenizer, max_seq_len=1024)

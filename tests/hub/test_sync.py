@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -311,6 +313,14 @@ def test_requests_end_some_time(hub: FakeHub):
     with mock.patch.dict(os.environ):
         open_client(hub.url, TOKEN)
     assert get_session().timeout.read == 120.0
+
+
+def test_a_release_needs_no_torch():
+    code = (
+        "import aquachat.hub.gathering, aquachat.hub.sync, aquachat.hub.links, sys;"
+        "assert not [m for m in ('torch', 'datasets', 'transformers') if m in sys.modules]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_plans_are_json(machine: Machine):

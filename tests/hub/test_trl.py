@@ -40,9 +40,7 @@ def test_two_steps_of_grpo_train_the_exported_model(tmp_path: Path, tokenizer: T
         asked.extend(texts)
         grades = [grade_choice(examples[key], t) for key, t in zip(id, texts, strict=True)]
         # A model that was never trained is never right: lengths make rewards that differ.
-        return [
-            grade.reward + len(text) / 1000 for grade, text in zip(grades, texts, strict=True)
-        ]
+        return [grade.reward + len(text) / 1000 for grade, text in zip(grades, texts, strict=True)]
 
     trainer = GRPOTrainer(
         model=str(made.path),

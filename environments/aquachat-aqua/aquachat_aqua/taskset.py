@@ -55,7 +55,7 @@ class AquaConfig(vf.TasksetConfig):
 
     split: Literal["train", "validation", "test"] = "train"
     data_dir: Path | None = None
-    """Folder of the splits; by default `AQUA_DATA_DIR`, else where `aquachat prepare aqua` wrote."""
+    """Of the splits; by default `AQUA_DATA_DIR`, else where `aquachat prepare aqua` wrote."""
     max_examples: int | None = None
     permute: bool = True
     """Ask each question with its options in another order, so that letters cannot be learned."""
