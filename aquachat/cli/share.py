@@ -1,4 +1,4 @@
-"""The Share panel: export, import, sync-hf."""
+"""The Share panel: export, import, sync-hf, artifacts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from aquachat.cli.artifacts import artifacts
 from aquachat.cli.command import STAGES, Command, check_choice, chosen_run, execute
 from aquachat.cli.exporting import chosen_origin, default_folder, export_origin
 from aquachat.cli.options import OUTPUT_OPTIONS, Argument, Settings, recipe_command
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("export", rich_help_panel=PANEL)(export)
     app.command("import", rich_help_panel=PANEL)(import_)
     app.command("sync-hf", rich_help_panel=PANEL)(sync_hf)
+    app.add_typer(artifacts, name="artifacts", rich_help_panel=PANEL)
 
 
 @recipe_command(
