@@ -104,6 +104,9 @@ def export_hf(
             save_file(state_dict_for(model, dtype), staging / WEIGHTS_FILE, {"format": "pt"})
         for name, text in texts.items():
             write_text(staging / name, text)
+        # safetensors lets only its owner read a file; the others are as the system has it.
+        mode = (staging / CONFIG_FILE).stat().st_mode & 0o777
+        (staging / WEIGHTS_FILE).chmod(mode)
         files = {path.name: sha256_of(path) for path in sorted(staging.iterdir())}
         write_json(staging / EXPORT_FILE, _record(loaded, dtype, files))
         check = None if verify is None else verify(staging)

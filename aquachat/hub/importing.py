@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aquachat.errors import ConfigError, DataError, MissingFileError
+from aquachat.files import install_directory, staging_directory
 from aquachat.hub.export import (
     CONFIG_FILE,
     REMOTE_MODEL_TYPE,
@@ -134,7 +135,6 @@ def write_run(imported: ImportedModel, home: Home, run: str, stage: str) -> Path
         raise ConfigError(
             f"run `{run}` already exists in `{home.runs}`", hint="give another name with `--run`"
         )
-    imported.tokenizer.save(folder / TOKENIZER_DIR)
     state = {
         "stage": stage,
         "run": run,
@@ -143,7 +143,11 @@ def write_run(imported: ImportedModel, home: Home, run: str, stage: str) -> Path
         "origin": imported.source,
     }
     checkpoint = Checkpoint(imported.step, imported.state_dict, {}, state)
-    return save_checkpoint(home.stage(run, stage), checkpoint)
+    with staging_directory(home.runs, run) as staging:
+        imported.tokenizer.save(staging / TOKENIZER_DIR)
+        written = save_checkpoint(staging / stage, checkpoint)
+        install_directory(staging, folder)
+    return folder / stage / written.name
 
 
 def _read_export(folder: Path, tokenizer: Path | None) -> ImportedModel:

@@ -13,7 +13,7 @@ PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
     "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
     "a GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{50,})\b"),
     "an AWS key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "an API key": re.compile(r"\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{32,}"),
+    "an API key": re.compile(r"\bsk-(?:[a-z]+-)*[A-Za-z0-9_]{32,}\b"),
     "a Google key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b"),
     "a private key": re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----"),
 }

@@ -6,7 +6,7 @@ installed there is nothing to compare with, and the command says so.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +38,12 @@ _HINT: Final = (
 
 
 def is_transformers_installed() -> bool:
-    """Whether `verify_export` can be called."""
-    return importlib.util.find_spec("transformers") is not None
+    """Whether `verify_export` can be called: nanochat's class came with transformers 5."""
+    try:
+        version = importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return version.partition(".")[0].isdigit() and int(version.partition(".")[0]) >= 5
 
 
 def verify_export(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:
@@ -59,12 +63,8 @@ def verify_export(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str) ->
     """
     import transformers
 
-    trust = {"trust_remote_code": not is_plain(model.config)}
     with _silenced(transformers.utils.logging):
-        theirs = transformers.AutoTokenizer.from_pretrained(folder, **trust)
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, **trust
-        )
+        theirs, loaded = _opened(folder, model)
     loaded.eval()
     renderer = ChatRenderer(tokenizer)
     prompts = [_same_prompt(renderer, tokenizer, theirs, question) for question in QUESTIONS]
@@ -84,6 +84,20 @@ def verify_export(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str) ->
         "max_logit_difference": difference,
         "greedy_tokens": num_tokens,
     }
+
+
+def _opened(folder: Path, model: GPT) -> tuple[Any, Any]:
+    """Tokenizer and model as transformers reads them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+    if is_plain(model.config):
+        found: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return AutoTokenizer.from_pretrained(folder), found
+    # The same file that is shipped; with `trust_remote_code` a copy of it would stay in a cache.
+    from aquachat.hub.remote_code.modeling_aquachat import AquachatForCausalLM
+
+    found = AquachatForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return PreTrainedTokenizerFast.from_pretrained(folder), found
 
 
 @contextmanager

@@ -217,6 +217,23 @@ def test_the_comparison_passes_and_notices_a_changed_weight(loaded: LoadedModel,
         verify_export(made.path, loaded.model, loaded.tokenizer, "float32")
 
 
+def test_another_architecture_is_compared_too(tmp_path: Path, tokenizer: Tokenizer):
+    loaded = make_loaded(tmp_path, tokenizer, "smear", qk_scale=1.2)
+    made = export_hf(loaded, tmp_path / "model")
+    found = verify_export(made.path, loaded.model, loaded.tokenizer, "float32")
+    assert found["max_logit_difference"] < 1e-4
+    tensors = load_file(made.path / WEIGHTS_FILE)
+    tensors["model.smear"] += 0.5
+    save_file(tensors, made.path / WEIGHTS_FILE, {"format": "pt"})
+    with pytest.raises(DataError, match="computes other logits"):
+        verify_export(made.path, loaded.model, loaded.tokenizer, "float32")
+
+
+def test_all_files_can_be_read_by_whom_the_system_lets(loaded: LoadedModel, tmp_path: Path):
+    made = export_hf(loaded, tmp_path / "model")
+    assert len({path.stat().st_mode for path in made.path.iterdir()}) == 1
+
+
 def test_bfloat16_is_compared_as_rounded(loaded: LoadedModel, tmp_path: Path):
     made = export_hf(loaded, tmp_path / "model", dtype="bfloat16")
     tensors = load_file(made.path / WEIGHTS_FILE)

@@ -274,6 +274,17 @@ def test_a_repository_made_meanwhile_by_someone_else_is_taken_as_it_is(
     assert len(hub.repository(REPO).commits) == 2
 
 
+def test_a_lost_answer_about_the_new_repository_is_made_good_by_the_next_run(
+    hub: FakeHub, machine: Machine
+):
+    hub.fail("create", None, is_after=True)
+    with pytest.raises(HubError, match="could not be reached"):
+        machine.release(release_of(**FIRST))
+    machine.release(release_of(**FIRST))
+    assert hub.repository(REPO).private
+    assert len(hub.repository(REPO).commits) == 2
+
+
 def test_a_lost_answer_about_the_tag_is_made_good_by_the_next_run(hub: FakeHub, machine: Machine):
     hub.fail("tag", None, is_after=True)
     with pytest.raises(HubError, match="could not be reached"):
