@@ -117,7 +117,9 @@ def _sync_hf(command: Command) -> None:
         )
         gathered = gather(request, command.environ)
         for name in gathered.missing:
-            output.warn(f"`{name}` is missing: the release goes without it")
+            output.warn(f"`{name}` is missing, and `{request.readme}` links to it")
+        if not gathered.has_licence and "LICENSE" not in gathered.missing:
+            output.warn("there is no `LICENSE`: nobody is told what they may do with the release")
         target = None
         if repo_id is not None and settings["push"]:
             target = Target(repo_id, settings["repo_type"], settings["private"])

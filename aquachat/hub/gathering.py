@@ -55,6 +55,8 @@ class Gathered:
 
     release: Release
     missing: tuple[str, ...]
+    """What the README links to and is not there."""
+    has_licence: bool
 
 
 def gather(request: ReleaseRequest, environ: Mapping[str, str]) -> Gathered:
@@ -72,18 +74,15 @@ def gather(request: ReleaseRequest, environ: Mapping[str, str]) -> Gathered:
     files: dict[str, bytes | Path] = dict(linked.files)
     for name, file in _extra_files(request):
         files[name] = file
-    missing = list(linked.missing)
     if (request.root / LICENCE_FILE).is_file():
         files[LICENCE_FILE] = request.root / LICENCE_FILE
-    elif LICENCE_FILE not in missing:
-        missing.append(LICENCE_FILE)
     files.pop(README_FILE, None)
     parts: dict[str, Mapping[str, bytes | Path]] = {f"`{request.readme.name}` and its links": files}
     if request.model_dir is None:
         parts["the README"] = {README_FILE: request.readme}
     else:
         parts |= _model_parts(request, text, files)
-    return Gathered(make_release(parts, environ), tuple(missing))
+    return Gathered(make_release(parts, environ), linked.missing, LICENCE_FILE in files)
 
 
 def read_record(model_dir: Path) -> dict[str, object]:

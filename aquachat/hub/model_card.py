@@ -250,7 +250,7 @@ def _body(facts: CardFacts) -> str:
         f"A language model of {record['num_parameters']:,} parameters that reasons about algebra "
         f"word problems, trained with aquachat {record['aquachat']}: checkpoint "
         f"`{record['checkpoint']}` of run `{record['run']}`.",
-        f"Architecture `{model['arch']}`: {model['num_layers']} layers of width "
+        f"Architecture `{model['arch']}`: depth {model['num_layers']}, width "
         f"{model['hidden_size']}, {model['num_heads']} heads ({model['num_kv_heads']} for keys and "
         f"values), {model['vocab_size']:,} tokens, context {model['max_seq_len']:,}. Weights in "
         f"{record['dtype']}.",

@@ -88,6 +88,23 @@ def test_missing_files_are_warned_of_each_and_stop_an_upload(project: Cli, hub: 
     assert "docs/my plot.png" in hub.repository(REPO).head.files
 
 
+def test_a_licence_that_nothing_links_to_is_only_missed(project: Cli, hub: FakeHub):
+    (project.folder / "LICENSE").unlink()
+    (project.folder / "README.md").write_text("# Hi\n")
+    outcome = sync(project, hub, "--repo-id", REPO, "--yes")
+    assert "warning: there is no `LICENSE`" in outcome.stderr
+    assert "README.md" in hub.repository(REPO).head.files
+
+
+def test_a_dry_run_without_a_token_says_that_it_did_not_compare(project: Cli, hub: FakeHub):
+    outcome = sync(project, hub, "--repo-id", REPO, "--dry-run", "--json", token="")
+    assert "not compared with the hub" in outcome.stderr
+    assert json.loads(outcome.stdout)["plan"]["add"] == [
+        *("LICENSE", "README.md", "SHA256SUMS", "docs/guide.md", "docs/my plot.png")
+    ]
+    assert hub.requests == []
+
+
 def test_a_dry_run_writes_nothing_here_or_there(trained: Cli, hub: FakeHub, tmp_path: Path):
     folder = tmp_path / "project"
     folder.mkdir()
