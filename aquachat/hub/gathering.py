@@ -74,6 +74,7 @@ def gather(request: ReleaseRequest, environ: Mapping[str, str]) -> Gathered:
     files: dict[str, bytes | Path] = dict(linked.files)
     for name, file in _extra_files(request):
         files[name] = file
+    _refuse_symlink(request.root / LICENCE_FILE)
     if (request.root / LICENCE_FILE).is_file():
         files[LICENCE_FILE] = request.root / LICENCE_FILE
     files.pop(README_FILE, None)
@@ -146,7 +147,16 @@ def _model_parts(
     return {"the export": weights, "the run": results, "the card": card}
 
 
+def _refuse_symlink(file: Path) -> None:
+    if file.is_symlink():
+        raise DataError(
+            f"`{file}` is a symbolic link, and what it leads to is not released",
+            hint="put the file itself there",
+        )
+
+
 def _read_readme(request: ReleaseRequest) -> str:
+    _refuse_symlink(request.readme)
     try:
         return request.readme.read_text("utf-8")
     except FileNotFoundError as error:

@@ -32,7 +32,7 @@ from aquachat.hub.nanochat_checkpoints import is_nanochat_checkpoint, read_nanoc
 from aquachat.hub.tokenizer_pickle import PICKLE_FILE, read_tiktoken_pickle
 from aquachat.model.config import GPTConfig
 from aquachat.model.gpt import GPT, RMS_NORM_EPS
-from aquachat.model.hf import MODEL_TYPE, hf_name
+from aquachat.model.hf import BODY_PREFIX, MODEL_TYPE
 from aquachat.paths import Home
 from aquachat.text.tokenizer import Tokenizer
 from aquachat.text.tokenizer_files import MANIFEST_FILE
@@ -161,8 +161,7 @@ def _read_export(folder: Path, tokenizer: Path | None) -> ImportedModel:
             f"`{CONFIG_FILE}` says",
             hint="only models that fit `NanoChatForCausalLM`, and exports of ours, can be imported",
         )
-    names = {hf_name(name): name for name in GPT(config).state_dict()}
-    state_dict = {names[name]: tensor.float() for name, tensor in tensors.items()}
+    state_dict = {name.removeprefix(BODY_PREFIX): t.float() for name, t in tensors.items()}
     record = read_export_record(folder)
     stage, _, step = str((record or {}).get("checkpoint", "")).partition("@")
     return _checked(

@@ -217,6 +217,16 @@ def test_what_cannot_be_released_is_one_sentence(project: Cli, hub: FakeHub):
     assert hub.repositories == {}
 
 
+@pytest.mark.parametrize("name", ["README.md", "LICENSE"])
+def test_a_readme_or_licence_that_leads_elsewhere_is_not_released(project: Cli, name: str):
+    file = project.folder / name
+    elsewhere = file.rename(project.folder / "docs" / "elsewhere")
+    file.symlink_to(elsewhere)
+    outcome = project("sync-hf", "--no-push", code=1)
+    assert "symbolic link" in outcome.stderr
+    assert not (project.folder / "hf_release").exists()
+
+
 def test_a_secret_in_a_linked_file_stops_the_release(project: Cli, hub: FakeHub):
     guide = project.folder / "docs" / "guide.md"
     guide.write_text(f"line one\nuse {TOKEN}\n")
