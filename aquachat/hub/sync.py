@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -136,10 +135,7 @@ def open_client(endpoint: str, token: str | None, *, quiet: bool = False) -> Hub
 
     if quiet:
         disable_progress_bars()
-
-    session: Any = get_session()
-    with suppress(AttributeError):  # before huggingface_hub 1.0 it is one of requests
-        session.timeout = TIMEOUT_S
+    get_session().timeout = TIMEOUT_S
     client: Any = HfApi(endpoint=endpoint, token=token or False)
     opened: HubClient = client  # its own signatures name every option, ours those that are used
     return opened
