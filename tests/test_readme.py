@@ -20,7 +20,14 @@ from aquachat.cli.processes import without_num_processes
 from tests.cli.programs import Cli, Outcome
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/quickstart.md", "docs/configuration.md", "docs/pipeline.md")
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/configuration.md",
+    "docs/pipeline.md",
+    "docs/export.md",
+    "docs/release.md",
+)
 PROSE = (
     "README.md",
     "CONTRIBUTING.md",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aquachat import __version__
-from aquachat.cli import inspect, launch, pipeline, use
+from aquachat.cli import inspect, launch, pipeline, share, use
 
 HELP = """From plain text to a small language model that reasons about algebra word problems.
 
@@ -27,7 +27,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback(help=HELP)(_options)
-    for panel in (pipeline, use, launch, inspect):
+    for panel in (pipeline, use, launch, share, inspect):
         panel.register(app)
     return app
 

@@ -91,7 +91,7 @@ def fetch_objects(
         RemoteError: there is no such file or folder, or it may not be read.
         DataError: the disk refused.
     """
-    with _remote(address):
+    with remote_errors(address):
         filesystem, root, info = _find(address, open_fs)
         is_file = info["type"] == "file"
         found = {root: info} if is_file else _files_below(filesystem, root)
@@ -175,13 +175,13 @@ def _copy(
     partial: PartialFile,
     on_event: Callable[[DownloadEvent], None] | None,
 ) -> None:
-    with _remote(address):
+    with remote_errors(address):
         source = filesystem.open(path, "rb")
     with source:
-        with _remote(address):
+        with remote_errors(address):
             source.seek(partial.size)
         while True:
-            with _remote(address):
+            with remote_errors(address):
                 block = source.read(BLOCK_BYTES * 16)
             if not block:
                 return
@@ -241,7 +241,7 @@ def _nothing(address: str) -> RemoteError:
 
 
 @contextmanager
-def _remote(address: str) -> Iterator[None]:
+def remote_errors(address: str, doing: str = "read") -> Iterator[None]:
     """Tell what a backend raises, inside the block, as one sentence, and keep its own log out."""
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
@@ -256,7 +256,8 @@ def _remote(address: str) -> Iterator[None]:
     except _backend_errors() as error:
         lines = str(error).strip().splitlines()
         raise RemoteError(
-            f"could not read `{shown_url(address)}`: {lines[0] if lines else type(error).__name__}",
+            f"could not {doing} `{shown_url(address)}`: "
+            f"{lines[0] if lines else type(error).__name__}",
             hint="check the network and your login (`gcloud auth application-default login`, "
             "`aws configure`)",
         ) from error

@@ -68,6 +68,9 @@ def test_every_example_in_help_is_accepted(trained: Cli, example: str) -> None:
             return  # reads the terminal
         trained(*(word.replace("mine", "whole") for word in arguments), code=0)
         return
+    if arguments[0] in ("export", "import", "sync-hf", "artifacts"):
+        _share(trained, arguments)
+        return
     if arguments[:2] == ["launch", "template"]:  # asks nobody, so it needs no key
         trained(*arguments, code=0)
         return
@@ -89,6 +92,24 @@ def test_every_example_in_help_is_accepted(trained: Cli, example: str) -> None:
         assert "there is no run of depth 8" in outcome.stderr
     else:
         assert outcome.code == 0, outcome
+
+
+def _share(trained: Cli, arguments: list[str]) -> None:
+    """An example of the Share panel, without a network and with what there is here."""
+    store = str(trained.folder / "store")
+    words = [store if "://" in word else word.replace("mine", "whole") for word in arguments]
+    if arguments[0] == "export":
+        trained(*words, "--no-verify", code=0)
+    elif arguments[0] == "import":  # of models that are elsewhere, or under a name that is taken
+        outcome = trained(*words)
+        assert "there is no `" in outcome.stderr or "already exists" in outcome.stderr
+    elif arguments[:2] == ["artifacts", "download"]:
+        assert "there is no run" in trained(*words, code=1).stderr
+    elif arguments[:2] == ["artifacts", "list"]:
+        trained(*words, code=0)
+    else:
+        (trained.folder / "README.md").write_text("# Mine\n")
+        trained(*words, *([] if "--dry-run" in words else ["--dry-run"]), code=0)
 
 
 def test_the_presets_are_those_of_the_help(cli: Cli) -> None:

@@ -1,0 +1,1 @@
+"""What leaves this machine: exports, releases, model cards, artifacts."""
