@@ -238,7 +238,8 @@ def test_what_does_not_fit_the_cache_is_refused() -> None:
 
 def test_one_sample_can_be_cancelled_and_the_others_go_on() -> None:
     scheduler = make_scheduler(ScriptedModel(encode("Q: what?" + "y" * 20 + "<|assistant_end|>")))
-    request = scheduler.submit(Request(PROMPT, SamplingParams(num_samples=3, temperature=0.0)))
+    params = SamplingParams(max_new_tokens=40, num_samples=3, temperature=0.0)
+    request = scheduler.submit(Request(PROMPT, params))
     events = scheduler.step() + scheduler.step()
     scheduler.cancel(request, sample=1)
     events += scheduler.step()
@@ -254,7 +255,7 @@ def test_one_sample_can_be_cancelled_and_the_others_go_on() -> None:
 
 def test_streamed_tokens_are_scored_under_the_model_itself() -> None:
     scheduler = make_scheduler(ScriptedModel(encode("Q: what?ab<|assistant_end|>")))
-    params = SamplingParams(temperature=0.0)
+    params = SamplingParams(max_new_tokens=40, temperature=0.0)
     scheduler.submit(Request(PROMPT, params, streams=True, num_alternatives=2))
     events: list[Event] = []
     while scheduler.is_busy:
