@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,7 +64,6 @@ class RawStream:
 
     def __init__(self, served: ServedModel) -> None:
         self._decoder = StreamDecoder(served.tokenizer)
-        self._end_ids = {served.renderer.assistant_end_id}
         self._vocabulary = served.engine.vocabulary
 
     def push(self, token: int) -> list[Piece]:
@@ -90,6 +89,9 @@ class ReplyReader:
         self.is_finished = False
         self._tokens, self._stops = tokens, StopFilter(job.stops)
         self._ending_ids = ending_ids
+        self._held: list[Piece] = []
+        self._certain_chars = 0
+        """Of the text in what is held: certain to be before any stop string."""
 
     def read(self, event: Event, delta: Delta) -> None:
         """Add an event to what is new.
@@ -112,14 +114,26 @@ class ReplyReader:
 
     def _take(self, pieces: Iterable[Piece], delta: Delta) -> None:
         for piece in pieces:
-            if piece.kind is not PartKind.TEXT:
-                delta.pieces += _texts(self._stops.finish())
-                delta.pieces.append(piece)
-                continue
-            delta.pieces += _texts(self._stops.push(piece.text))
+            if piece.kind is PartKind.TEXT:
+                self._certain_chars += len(self._stops.push(piece.text))
+            self._held.append(piece)
+            self._release(delta)
             if self._stops.has_stopped:
                 self.is_finished, delta.finish = True, "stop"
                 return
+
+    def _release(self, delta: Delta) -> None:
+        """Give out what is certain, in order: a call waits for the text before it."""
+        while self._held:
+            piece = self._held[0]
+            if piece.kind is PartKind.TEXT and len(piece.text) > self._certain_chars:
+                delta.pieces += _texts(piece.text[: self._certain_chars])
+                self._held[0] = Piece(PartKind.TEXT, piece.text[self._certain_chars :])
+                self._certain_chars = 0
+                return
+            if piece.kind is PartKind.TEXT:
+                self._certain_chars -= len(piece.text)
+            delta.pieces.append(self._held.pop(0))
 
     def _end(self, finish: StopReason, delta: Delta) -> None:
         self._take(self._tokens.finish(), delta)
@@ -127,7 +141,8 @@ class ReplyReader:
             return
         if finish is StopReason.CANCELLED:
             raise ModelStoppedError("the server stopped before the reply was finished")
-        delta.pieces += _texts(self._stops.finish())
+        self._certain_chars += len(self._stops.finish())
+        self._release(delta)
         self.is_finished, delta.finish = True, FINISH_REASONS[finish]
 
 
@@ -144,12 +159,16 @@ def raw_readers(served: ServedModel, job: Job) -> list[ReplyReader]:
 
 
 async def deltas(
-    worker: ModelWorker, ticket: Ticket, readers: list[ReplyReader]
-) -> AsyncIterator[list[Delta]]:
+    worker: ModelWorker,
+    ticket: Ticket,
+    readers: list[ReplyReader],
+    on_tokens: Callable[[Sequence[int]], None] | None = None,
+) -> AsyncGenerator[list[Delta], None]:
     """What is new in each reply, whenever something is, until all have ended.
 
     What came while the last was being sent is in one delta a reply. Closing the iterator cancels
-    what is not finished; a reply that met a stop string is cancelled at once.
+    what is not finished; a reply that met a stop string is cancelled at once. `on_tokens` is told the tokens
+    themselves.
     """
     open_replies = len(readers)
     try:
@@ -159,6 +178,8 @@ async def deltas(
                 reader = readers[reply]
                 if reader.is_finished:
                     continue
+                if on_tokens is not None:
+                    on_tokens(event.tokens)
                 delta = fresh.setdefault(reply, Delta(reply))
                 reader.read(event, delta)
                 if reader.is_finished:

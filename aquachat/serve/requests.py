@@ -64,7 +64,7 @@ def chat_job(body: object, served: ServedModel) -> Job:
         )
     longest = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
     fields.ignore("max_tokens", "max_completion_tokens")
-    params = _params(fields, longest, tools=fields.flag("calculator", True))
+    params = sampling_params(fields, longest, tools=fields.flag("calculator", True))
     prompt = served.renderer.prompt(conversation)
     return _job(
         fields,
@@ -89,7 +89,7 @@ def completion_job(body: object, served: ServedModel) -> Job:
     fields.only("suffix", [""], "the model only writes forwards")
     fields.only("echo", [False], "the prompt is not repeated")
     fields.only("best_of", [1], "ask for `n` choices and choose")
-    params = _params(fields, "max_tokens", tools=fields.flag("calculator", False))
+    params = sampling_params(fields, "max_tokens", tools=fields.flag("calculator", False))
     return _job(
         fields,
         served,
@@ -134,7 +134,12 @@ def _job(
     )
 
 
-def _params(fields: Fields, longest: str, *, tools: bool) -> SamplingParams:
+def sampling_params(fields: Fields, longest: str, *, tools: bool) -> SamplingParams:
+    """How to sample; `longest` names the field with the most tokens of a reply.
+
+    Raises:
+        ApiError: a field that cannot be used.
+    """
     seed = fields.integer("seed", -1, -MAX_SEED - 1, MAX_SEED) if "seed" in fields else None
     fields.ignore("seed")
     top_p = fields.number("top_p", 1.0, 0.0, 1.0)
