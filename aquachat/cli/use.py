@@ -1,4 +1,4 @@
-"""The Use panel: chat."""
+"""The Use panel: chat and serve."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from aquachat.cli import serving
 from aquachat.cli.command import (
     Command,
     chosen_run,
@@ -29,6 +30,7 @@ end a line with \\ to go on in the next one"""
 def register(app: typer.Typer) -> None:
     """Add the commands of this panel to `app`."""
     app.command("chat", rich_help_panel=PANEL)(chat)
+    app.command("serve", rich_help_panel=PANEL)(serving.serve)
 
 
 @recipe_command(

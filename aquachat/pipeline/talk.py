@@ -17,7 +17,7 @@ from aquachat.text.conversation import Conversation, Message, Role, text_message
 from aquachat.text.render import ChatRenderer
 from aquachat.text.stream_decoder import StreamDecoder
 from aquachat.text.tokenizer import Tokenizer
-from aquachat.train.lineage import STAGES, find_origin, load_model
+from aquachat.train.lineage import STAGES, LoadedModel, find_origin, load_model
 
 PROBLEM_SEED = 2
 _SHOWN_SPECIALS = {
@@ -27,6 +27,23 @@ _SHOWN_SPECIALS = {
     "<|output_end|>": "] ",
 }
 """A calculator call is shown as `[60*3 = 180]`."""
+
+
+def open_model(context: RunContext) -> tuple[LoadedModel, Engine]:
+    """The checkpoint that `--from` names, else that of the run's latest stage.
+
+    Raises:
+        MissingFileError: the run has none.
+    """
+    stages = [s for s in reversed(STAGES) if context.home.stage(context.run, s).is_dir()]
+    reference = context.origin or (stages[0] if stages else "sft")
+    origin = find_origin(reference, context.home, context.run)
+    world = context.world
+    loaded = load_model(origin, world.device)
+    dtype = world.dtype
+    if context.recipe.run.dtype == "auto":
+        dtype = generation_dtype(loaded.model.config, world.device, dtype)
+    return loaded, Engine(loaded.model, loaded.tokenizer, device=world.device, dtype=dtype)
 
 
 @dataclass(slots=True)
@@ -56,11 +73,7 @@ class Talker:
         Raises:
             MissingFileError: the run has none.
         """
-        stages = [s for s in reversed(STAGES) if context.home.stage(context.run, s).is_dir()]
-        reference = context.origin or (stages[0] if stages else "sft")
-        origin = find_origin(reference, context.home, context.run)
-        loaded = load_model(origin, context.world.device)
-        world = context.world
+        loaded, engine = open_model(context)
         params = SamplingParams(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -68,11 +81,8 @@ class Talker:
             seed=context.recipe.run.seed,
             tools=tools,
         )
-        dtype = world.dtype
-        if context.recipe.run.dtype == "auto":
-            dtype = generation_dtype(loaded.model.config, world.device, dtype)
-        engine = Engine(loaded.model, loaded.tokenizer, device=world.device, dtype=dtype)
-        return cls(engine, ChatRenderer(loaded.tokenizer), loaded.tokenizer, params, origin.name)
+        renderer, name = ChatRenderer(loaded.tokenizer), loaded.origin.name
+        return cls(engine, renderer, loaded.tokenizer, params, name)
 
     def ask(self, question: str) -> Iterator[str]:
         """The reply to `question` as it is written; both join the history.

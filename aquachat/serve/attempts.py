@@ -145,13 +145,15 @@ async def _attempted(
     news = deltas(service.worker, ticket, chat_readers(service.served, job), probe.push)
     coming = asyncio.ensure_future(anext(news, None))
     asking: asyncio.Task[dict[str, Any] | None] | None
-    asking = asyncio.create_task(probe.ask(service.worker))
+    asking, asked = asyncio.create_task(probe.ask(service.worker)), 0
     try:
         while True:
-            await asyncio.wait(
-                {coming, *([asking] if asking else [])}, return_when="FIRST_COMPLETED"
-            )
-            is_new = False
+            waited: set[asyncio.Future[Any]] = {coming} if asking is None else {coming, asking}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if asking is not None and asking.done():
+                if (found := asking.result()) is not None:
+                    yield event(found, "letters")
+                asking = None
             if coming.done():
                 fresh = coming.result()
                 if fresh is None:
@@ -161,13 +163,8 @@ async def _attempted(
                     if delta.pieces:
                         yield event(_pieces_json(delta), "pieces")
                 coming = asyncio.ensure_future(anext(news, None))
-                is_new = True
-            if asking is not None and asking.done():
-                if (found := asking.result()) is not None:
-                    yield event(found, "letters")
-                asking, is_new = None, is_new or probe.position > 0
-            if asking is None and is_new:
-                asking = asyncio.create_task(probe.ask(service.worker))
+            if asking is None and probe.position > asked:
+                asking, asked = asyncio.create_task(probe.ask(service.worker)), probe.position
         if asking is not None and (found := await asking) is not None:
             yield event(found, "letters")
         service.note_finished(ticket)

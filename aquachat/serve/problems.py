@@ -1,4 +1,4 @@
-"""Questions to try the model on: prepared AQuA rows and synthetic problems, by source and number."""
+"""Questions to try the model on: prepared AQuA rows and synthetic problems, by number."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from aquachat.serve.errors import ApiError
 from aquachat.tasks.base import Example
 from aquachat.tasks.multiple_choice import choice_example
 from aquachat.tasks.registry import task_by_name
-from aquachat.tasks.synthetic import generate_items
+from aquachat.tasks.synthetic import Split, generate_items
 
 AQUA_SOURCES: Final = {
     "aqua/validation": ("AQUA", "validation"),
     "aqua/test": ("AQUA", "test"),
     "aqua/heldout": ("AQUA-HELDOUT", "heldout"),
 }
-SYNTHETIC_SPLITS: Final = ("new_numbers", "new_phrasings", "more_steps")
+SYNTHETIC_SOURCES: Final[dict[str, Split]] = {
+    "synthetic/new_numbers": "new_numbers",
+    "synthetic/new_phrasings": "new_phrasings",
+    "synthetic/more_steps": "more_steps",
+}
 SYNTHETIC_SEED: Final = 2
 NUM_SYNTHETIC: Final = 1_000_000
 
@@ -41,9 +45,7 @@ class Problems:
             except (MissingFileError, DataError):
                 continue
             found.append({"source": source, "count": count})
-        for split in SYNTHETIC_SPLITS:
-            found.append({"source": f"synthetic/{split}", "count": NUM_SYNTHETIC})
-        return found
+        return found + [{"source": name, "count": NUM_SYNTHETIC} for name in SYNTHETIC_SOURCES]
 
     def draw(self, source: str, number: int | None = None) -> tuple[int, Example]:
         """A problem and its number; a random one where none is given.
@@ -58,7 +60,7 @@ class Problems:
             raise ApiError(404, f"`{source}` has problems 0 to {count - 1}", parameter="number")
         if source in AQUA_SOURCES:
             return number, self._rows(source)[number]
-        split = source.removeprefix("synthetic/")
+        split = SYNTHETIC_SOURCES[source]
         (item,) = generate_items(split, SYNTHETIC_SEED, 1, start=number)
         return number, choice_example(item)
 
@@ -68,7 +70,7 @@ class Problems:
                 return len(self._rows(source))
             except (MissingFileError, DataError) as error:
                 raise ApiError(404, error.message, parameter="source") from error
-        if source.removeprefix("synthetic/") in SYNTHETIC_SPLITS and "/" in source:
+        if source in SYNTHETIC_SOURCES:
             return NUM_SYNTHETIC
         raise ApiError(404, f"there is no source `{source[:60]}`", parameter="source")
 

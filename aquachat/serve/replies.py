@@ -167,8 +167,8 @@ async def deltas(
     """What is new in each reply, whenever something is, until all have ended.
 
     What came while the last was being sent is in one delta a reply. Closing the iterator cancels
-    what is not finished; a reply that met a stop string is cancelled at once. `on_tokens` is told the tokens
-    themselves.
+    what is not finished; a reply that met a stop string is cancelled at once. `on_tokens` is told
+    the tokens themselves.
     """
     open_replies = len(readers)
     try:
