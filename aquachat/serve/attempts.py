@@ -84,6 +84,8 @@ class LetterProbe:
     letters: tuple[str, ...]
     _tokens: list[int] = field(default_factory=list)
     _text: str = ""
+    _awaits_result: bool = False
+    """Whether a calculator call has just ended: its result comes next."""
     _candidates: tuple[int, ...] = ()
     _stream: ReplyStream = field(init=False)
 
@@ -99,6 +101,7 @@ class LetterProbe:
         for token in tokens:
             self._tokens.append(token)
             pieces = self._stream.push(token)
+            self._awaits_result = any(p.kind == "python" and p.ends for p in pieces)
             self._text += "".join(piece.text for piece in pieces if piece.kind == "text")
 
     @property
@@ -112,7 +115,9 @@ class LetterProbe:
         Not inside a calculator call, not within the answer line itself, not after it.
         """
         line = self._text.rpartition("\n")[2]
-        if not self._candidates or self._stream.in_call or parse_answer(self._text, self.letters):
+        if self._stream.in_call or self._awaits_result:
+            return None
+        if not self._candidates or parse_answer(self._text, self.letters):
             return None
         if line == ANSWER_PRIME:
             prime = ""

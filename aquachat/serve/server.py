@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 
@@ -74,10 +75,12 @@ def serve(
     token: str | None,
     grace_s: float,
     on_ready: Callable[[], None],
+    on_server: Callable[[Stoppable], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; replies that run then have `grace_s` to finish.
 
     A second signal ends at once. An error in the model's thread ends the server and is raised.
+    Outside the main thread, where no signal comes, `on_server` gets what stops it.
     """
     hosts = {*LOOPBACK_NAMES, host.lower()} if is_loopback(host) else None
     config = uvicorn.Config(
@@ -96,10 +99,20 @@ def serve(
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = _Server(config, service, grace_s, on_ready)
+    if on_server is not None:
+        on_server(server)
     asyncio.run(server.serve(sockets=[listener]))
     service.worker.join()
     if service.worker.failure is not None:
         raise service.worker.failure
+
+
+class Stoppable(Protocol):
+    """A server that runs in another thread."""
+
+    def stop(self) -> None:
+        """Stop in good order; at the second call at once."""
+        ...
 
 
 class _Server(uvicorn.Server):
@@ -139,7 +152,11 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop in good order; at the second signal at once."""
+        """Stop."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop in good order; at the second call at once."""
         if self._loop is None:
             self.should_exit = True
         elif self.should_exit:

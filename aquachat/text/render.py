@@ -130,7 +130,7 @@ class ChatRenderer:
         return self._opens.get(token)
 
     def is_misplaced(self, token: int) -> bool:
-        """Whether a token of a reply, where it is not the expected end of a part, ends the reply."""
+        """Whether a token ends a reply, where it is not the expected end of a part."""
         return token in self._misplaced or token in self._opens
 
     def prompt(self, conversation: Conversation) -> list[int]:
