@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from aquachat.infer.types import SamplingParams
 from aquachat.pipeline.talk import PROBLEM_SEED
 from aquachat.serve.attempts import LetterProbe
 from aquachat.serve.model import ServedModel
@@ -85,7 +86,11 @@ def test_an_attempt_ends_with_the_grade_of_its_text(server: Running) -> None:
         part["text"] for name, data in events if name == "pieces" for part in data["parts"]
     )
     assert said == grade["text"]
-    assert grade["num_tokens"] == 12
+    prompt = RENDERER.prompt(choice_example(item).conversation.without_last())
+    params = SamplingParams(max_new_tokens=12, temperature=0.0)
+    ((completion,),) = server.service.served.engine.generate([prompt], params)
+    assert grade["num_tokens"] == len(completion.tokens)
+    assert grade["text"] == RENDERER.parse(completion.tokens).text
     assert grade["correct"] is False
     assert server.service.worker.counts.open_samples == 0
 
