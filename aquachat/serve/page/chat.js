@@ -1,13 +1,9 @@
 // The chat panel: a conversation with streaming, stop, edit and retry.
 
-import { postEvents } from "./api.js";
+import { getJson, postEvents } from "./api.js";
 import { announce, byId, make, notify, ReplyView } from "./dom.js";
 
-const SUGGESTIONS = [
-  "A car drives at 60 km per hour for 3 hours. How far does it go, in km?",
-  "Tom has 3 boxes of 12 pens and gives 7 pens away. How many are left?",
-  "A shirt costs 40 dollars and is reduced by 15 percent. What does it cost now?",
-];
+const NUM_SUGGESTIONS = 3;
 
 let turns = [];
 let running = null;
@@ -32,8 +28,20 @@ export function startChat() {
     byId("question").focus();
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && running) stop(); });
-  byId("suggestions").append(...SUGGESTIONS.map((text) => make("button", { type: "button", onclick: () => ask(text) }, text)));
   render();
+  suggest();
+}
+
+/** Offers problems of the kind the model was trained for, asked the way it was trained. */
+async function suggest() {
+  try {
+    const draw = () => getJson("/api/problems?source=synthetic/new_numbers");
+    const problems = await Promise.all(Array.from({ length: NUM_SUGGESTIONS }, draw));
+    byId("suggestions").replaceChildren(...problems.map(({ question, prompt }) => (
+      make("button", { type: "button", onclick: () => ask(prompt) }, question))));
+  } catch (error) {
+    notify(error.message);
+  }
 }
 
 function fitQuestion() {

@@ -74,11 +74,10 @@ export function drawPlot(series, options = {}) {
     svg.append(makeSvg("text", { class: "tick", x: toX(tick), y: height - 6, "text-anchor": "middle" }, shortNumber(tick)));
   }
   for (const each of shown) {
+    if (each.points.length < 2) continue;
     const path = each.points.map(([x, y], i) => `${i ? "L" : "M"}${toX(x).toFixed(1)} ${toY(y).toFixed(1)}`).join("");
     const colour = `s${each.index % 5}`;
     svg.append(makeSvg("path", { class: `line ${colour}${each.faint ? " faint" : ""}`, d: path }));
-    const [x, y] = each.points[each.points.length - 1];
-    if (each.points.length === 1) svg.append(makeSvg("circle", { class: `dot ${colour}`, cx: toX(x), cy: toY(y), r: 3 }));
   }
   return svg;
 }
@@ -89,13 +88,17 @@ function widened(low, high) {
   return [low - margin, high + margin];
 }
 
-/** A card with a plot, its name and its last value. */
+/** A card with a plot, its name and its last value; of a single value there is nothing to draw. */
 export function plotCard(name, points, isSmooth) {
-  const last = points.length ? points[points.length - 1][1] : NaN;
+  const [step, last] = points[points.length - 1];
   const series = isSmooth && points.length > 4
     ? [{ points, index: 0, faint: true }, { points: smoothed(points), index: 0 }]
     : [{ points, index: 0 }];
   const label = `${name} over ${points.length} logged steps, last ${shortNumber(last)}`;
   const caption = make("figcaption", {}, make("span", { class: "name" }, name), make("span", { class: "value" }, shortNumber(last)));
+  if (points.length === 1) {
+    caption.lastChild.append(make("small", {}, ` at step ${step.toLocaleString("en")}`));
+    return make("figure", { class: "card" }, caption);
+  }
   return make("figure", { class: "card" }, caption, drawPlot(series, { label }));
 }

@@ -112,7 +112,10 @@ function rank(name) {
 }
 
 function render() {
-  const names = [...series.keys()].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+  const isSingle = (name) => Number(series.get(name).length === 1);
+  const names = [...series.keys()].sort(
+    (a, b) => isSingle(a) - isSingle(b) || rank(a) - rank(b) || a.localeCompare(b),
+  );
   const isSmooth = byId("smooth").checked;
   byId("plots").replaceChildren(...names.map((name) => plotCard(name, series.get(name), isSmooth)));
   byId("run-state").textContent = names.length ? `step ${lastStep.toLocaleString("en")}` : "no metrics yet";
