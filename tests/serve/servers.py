@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +22,23 @@ from aquachat.serve.server import open_socket, serve, url_of
 from aquachat.serve.service import Service
 from aquachat.serve.worker import ModelWorker
 from aquachat.text.render import ChatRenderer
+from aquachat.text.tokenizer import Tokenizer
 from tests.infer.models import TOKENIZER, ScriptedModel, chat_model, make_engine
+from tests.model.models import make_model
+from tests.text.test_render import TOKENIZER as LETTER_TOKENIZER
 
 RENDERER = ChatRenderer(TOKENIZER)
 TIMEOUT_S = 60.0
 
 
 class CopyableScript(ScriptedModel):
-    """A `ScriptedModel` that an `Engine` takes for a `GPT`."""
+    """A `ScriptedModel` that an `Engine` takes for a `GPT`; `pause_s` goes before each token."""
+
+    pause_s = 0.0
+
+    def __call__(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        time.sleep(self.pause_s)
+        return super().__call__(*arguments, **options)
 
     def compute_copy(self, dtype: torch.dtype) -> CopyableScript:
         return self
@@ -58,9 +68,18 @@ def scripted_engine(prompt: str, reply: str) -> Engine:
     return make_engine(cast(GPT, CopyableScript([*ids, *special], max_seq_len=400)))
 
 
-def endless_engine(max_seq_len: int = 4096) -> Engine:
+def endless_engine(max_seq_len: int = 4096, *, pause_s: float = 0.0) -> Engine:
     """Never ends a reply by itself."""
-    return make_engine(cast(GPT, CopyableScript([], max_seq_len=max_seq_len)))
+    model = CopyableScript([], max_seq_len=max_seq_len)
+    model.pause_s = pause_s
+    return make_engine(cast(GPT, model))
+
+
+def letter_engine(max_seq_len: int = 700) -> Engine:
+    """With a vocabulary that has a token for each letter."""
+    model = make_model("nanochat", vocab_size=LETTER_TOKENIZER.n_vocab, max_seq_len=max_seq_len)
+    cpu = torch.device("cpu")
+    return Engine(model, LETTER_TOKENIZER, device=cpu, dtype=torch.float32)
 
 
 def prompt_ids(content: str) -> list[int]:
@@ -78,8 +97,10 @@ def running(
     max_rows: int = 8,
     max_waiting: int = 64,
     grace_s: float = 5.0,
+    tokenizer: Tokenizer = TOKENIZER,
 ) -> Iterator[Running]:
-    served = ServedModel("made", "sft@1", engine, RENDERER, TOKENIZER, 1_700_000_000)
+    renderer = ChatRenderer(tokenizer)
+    served = ServedModel("made", "sft@1", engine, renderer, tokenizer, 1_700_000_000)
     worker = ModelWorker(engine, max_rows=max_rows, max_waiting=max_waiting, max_tokens=4096)
     problems = Problems(folder / "data", folder / "data" / "aqua")
     service = Service(served, worker, problems, folder / "runs")

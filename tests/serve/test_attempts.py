@@ -17,9 +17,9 @@ from aquachat.serve.problems import SYNTHETIC_SEED, SYNTHETIC_SOURCES, Problems
 from aquachat.tasks.multiple_choice import choice_example
 from aquachat.tasks.rows import choice_row
 from aquachat.tasks.synthetic import generate_items
-from tests.infer.models import TOKENIZER, make_engine
-from tests.model.models import make_model
-from tests.serve.servers import RENDERER, Running, running
+from aquachat.text.render import ChatRenderer
+from tests.infer.models import TOKENIZER
+from tests.serve.servers import RENDERER, Running, letter_engine, running
 from tests.text.test_render import TOKENIZER as LETTER_TOKENIZER
 
 
@@ -95,18 +95,8 @@ def test_an_attempt_ends_with_the_grade_of_its_text(server: Running) -> None:
     assert server.service.worker.counts.open_samples == 0
 
 
-def letter_server(tmp_path: Path) -> Any:
-    """With a vocabulary that has a token for each letter."""
-    model = make_model("nanochat", vocab_size=LETTER_TOKENIZER.n_vocab, max_seq_len=700)
-    engine = make_engine(model)
-    engine = type(engine)(model, LETTER_TOKENIZER, device=torch.device("cpu"), dtype=torch.float32)
-    return engine
-
-
-def test_letters_are_what_the_model_would_say_now(tmp_path: Path) -> None:
-    engine = letter_server(tmp_path)
-    from aquachat.text.render import ChatRenderer
-
+def test_letters_are_what_the_model_would_say_now() -> None:
+    engine = letter_engine()
     renderer = ChatRenderer(LETTER_TOKENIZER)
     served = ServedModel("made", "sft@1", engine, renderer, LETTER_TOKENIZER, 0)
     (item,) = generate_items("new_numbers", SYNTHETIC_SEED, 1, start=3)
@@ -135,15 +125,9 @@ def test_letters_are_what_the_model_would_say_now(tmp_path: Path) -> None:
     assert question(called) == expected(called, "Answer:")
 
 
-def test_letters_come_with_the_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aquachat.text.render import ChatRenderer
-    from tests.serve import servers
-
-    engine = letter_server(tmp_path)
-    renderer = ChatRenderer(LETTER_TOKENIZER)
-    monkeypatch.setattr(servers, "RENDERER", renderer)
-    monkeypatch.setattr(servers, "TOKENIZER", LETTER_TOKENIZER)
-    with running(engine, tmp_path) as server:
+def test_letters_come_with_the_reply(tmp_path: Path) -> None:
+    engine, renderer = letter_engine(), ChatRenderer(LETTER_TOKENIZER)
+    with running(engine, tmp_path, tokenizer=LETTER_TOKENIZER) as server:
         events = events_of(server, max_tokens=20)
     letters = [data for name, data in events if name == "letters"]
     assert letters[0]["position"] == 0
