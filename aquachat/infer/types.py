@@ -25,7 +25,7 @@ class SamplingParams:
     max_new_tokens: int = 256
     """Longest reply: forced tokens and the stop token count."""
     temperature: float = 1.0
-    """0 is greedy."""
+    """0 is greedy, and so is what is below 1e-5."""
     top_k: int = 0
     """Sample among the k likeliest tokens; 0 is all. Tokens tied with the k-th stay."""
     top_p: float = 1.0

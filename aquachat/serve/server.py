@@ -157,7 +157,7 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Stop in good order; at the second call at once."""
-        if self._loop is None:
+        if self._loop is None or self._loop.is_closed():
             self.should_exit = True
         elif self.should_exit:
             self.force_exit = True
