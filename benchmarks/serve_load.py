@@ -83,7 +83,7 @@ def measure(
     try:
         assert server.stdout is not None
         url = json.loads(server.stdout.readline())["url"]
-        found = asyncio.run(_load(url, server.pid, streams, seconds, slow, vanishing))
+        found = asyncio.run(load(url, server.pid, streams, seconds, slow, vanishing))
     finally:
         server.terminate()
         found_code = server.wait(60)
@@ -98,9 +98,10 @@ def measure(
     }
 
 
-async def _load(
+async def load(
     url: str, pid: int, streams: int, seconds: float, slow: int, vanishing: int
 ) -> dict[str, Any]:
+    """Load the server at `url`, whose process is `pid`; what its clients saw."""
     items = generate_items("new_numbers", 3, NUM_PROBLEMS)
     problems = [choice_example(item).conversation.messages[0].text for item in items]
     seen = Seen()
