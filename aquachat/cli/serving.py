@@ -133,10 +133,10 @@ def check_access(host: str, token: str, allow_anyone: bool) -> str | None:
 
 
 def _make_service(command: Command, run: str) -> Service:
+    from aquachat.pipeline.problems import Problems
     from aquachat.pipeline.talk import open_model
     from aquachat.serve.limits import LIMITS
     from aquachat.serve.model import ServedModel
-    from aquachat.serve.problems import Problems
     from aquachat.serve.service import Service
     from aquachat.serve.worker import ModelWorker
     from aquachat.text.render import ChatRenderer

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aquachat.errors import ConfigError
+from aquachat.errors import AquachatError, ConfigError
 from aquachat.infer.types import Request as ModelRequest
 from aquachat.serve.errors import ApiError
 from aquachat.serve.fields import Fields
@@ -43,6 +43,12 @@ from aquachat.text.reply_stream import ReplyStream, parts_of
 def routes(service: Service) -> list[Route]:
     """The routes of the AQuA panel."""
 
+    async def draw(source: str, number: int | None) -> tuple[int, Example]:
+        try:
+            return await run_in_threadpool(service.problems.draw, source, number)
+        except AquachatError as error:
+            raise ApiError(404, error.message, code="not_found") from error
+
     async def sources(request: Request) -> Response:
         return CompactJSON({"sources": await run_in_threadpool(service.problems.sources)})
 
@@ -50,8 +56,7 @@ def routes(service: Service) -> list[Route]:
         fields = Fields(dict(request.query_params), "the query")
         source, number = fields.text("source"), _whole(fields.get("number"))
         fields.refuse_others()
-        found = await run_in_threadpool(service.problems.draw, source, number)
-        return CompactJSON(_problem_json(source, *found))
+        return CompactJSON(_problem_json(source, *await draw(source, number)))
 
     async def attempt(request: Request) -> Response:
         fields = Fields(await read_json(request))
@@ -61,7 +66,7 @@ def routes(service: Service) -> list[Route]:
         fields.refuse_others()
         if params.num_samples != 1:
             raise ApiError(400, "an attempt is one reply", parameter="n")
-        _, example = await run_in_threadpool(service.problems.draw, source, number)
+        _, example = await draw(source, number)
         prompt = service.served.renderer.prompt(example.conversation.without_last())
         service.served.check_length(prompt)
         requests = (ModelRequest(tuple(prompt), params, streams=True),)

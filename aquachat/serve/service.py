@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aquachat.pipeline.problems import Problems
 from aquachat.serve.errors import ApiError
 from aquachat.serve.metrics import Metrics
 from aquachat.serve.model import ServedModel
-from aquachat.serve.problems import Problems
 from aquachat.serve.replies import Delta
 from aquachat.serve.requests import Job
 from aquachat.serve.worker import ModelStoppedError, ModelWorker, QueueFullError, Ticket

@@ -16,8 +16,8 @@ import torch
 
 from aquachat.infer.engine import Engine
 from aquachat.model.gpt import GPT
+from aquachat.pipeline.problems import Problems
 from aquachat.serve.model import ServedModel
-from aquachat.serve.problems import Problems
 from aquachat.serve.server import open_socket, serve, url_of
 from aquachat.serve.service import Service
 from aquachat.serve.worker import ModelWorker

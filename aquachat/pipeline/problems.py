@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from aquachat.errors import DataError, MissingFileError
-from aquachat.serve.errors import ApiError
+from aquachat.errors import ConfigError, DataError, MissingFileError
 from aquachat.tasks.base import Example
 from aquachat.tasks.multiple_choice import choice_example
 from aquachat.tasks.registry import task_by_name
@@ -51,13 +50,17 @@ class Problems:
         """A problem and its number; a random one where none is given.
 
         Raises:
-            ApiError: there is no such source or number.
+            ConfigError: there is no such source or number.
+            MissingFileError: the source is not prepared.
+            DataError: its file cannot be used.
         """
         count = self._count(source)
         if number is None:
             number = secrets.randbelow(count)
         if not 0 <= number < count:
-            raise ApiError(404, f"`{source}` has problems 0 to {count - 1}", parameter="number")
+            raise ConfigError(
+                f"`{source}` has no problem {number}", hint=f"choose one from 0 to {count - 1}"
+            )
         if source in AQUA_SOURCES:
             return number, self._rows(source)[number]
         split = SYNTHETIC_SOURCES[source]
@@ -66,13 +69,11 @@ class Problems:
 
     def _count(self, source: str) -> int:
         if source in AQUA_SOURCES:
-            try:
-                return len(self._rows(source))
-            except (MissingFileError, DataError) as error:
-                raise ApiError(404, error.message, parameter="source") from error
+            return len(self._rows(source))
         if source in SYNTHETIC_SOURCES:
             return NUM_SYNTHETIC
-        raise ApiError(404, f"there is no source `{source[:60]}`", parameter="source")
+        names = ", ".join((*AQUA_SOURCES, *SYNTHETIC_SOURCES))
+        raise ConfigError(f"there is no source of problems `{source[:60]}`", hint=f"use {names}")
 
     def _rows(self, source: str) -> list[Example]:
         if source not in self._loaded:
