@@ -71,7 +71,9 @@ def routes(service: Service) -> list[Route]:
         service.served.check_length(prompt)
         requests = (ModelRequest(tuple(prompt), params, streams=True),)
         job = Job(requests, True, False, (), None)
-        return EventStream(_attempted(service, example, job, service.submit(job)))
+        ticket = service.submit(job)
+        events = _attempted(service, example, job, ticket)
+        return EventStream(events, lambda: service.worker.cancel(ticket))
 
     return [
         Route("/api/problems/sources", sources, methods=["GET"]),

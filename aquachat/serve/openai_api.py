@@ -78,12 +78,15 @@ async def _complete(service: Service, endpoint: _Endpoint, request: Request) -> 
     form = endpoint.format(service.served, job)
     readers = endpoint.readers(service.served, job)
     if job.streams:
-        return EventStream(_streamed(service, job, ticket, readers, form))
+        events = _streamed(service, job, ticket, readers, form)
+        return EventStream(events, lambda: service.worker.cancel(ticket))
     replies = [Delta(reader.reply) for reader in readers]
     try:
         await unless_client_leaves(request, _collect(service, ticket, readers, replies))
     except ModelStoppedError as error:
         raise stopping() from error
+    finally:  # nothing where all is finished
+        service.worker.cancel(ticket)
     usage = _usage(job, replies)
     return CompactJSON(form.whole(replies, usage))
 

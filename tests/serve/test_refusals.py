@@ -163,7 +163,8 @@ def test_every_answer_forbids_what_a_page_must_not_do(server: Running) -> None:
 
 
 def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
-    with running(endless_engine(), tmp_path, max_rows=2, max_waiting=2) as server:
+    engine = endless_engine(pause_s=0.005)
+    with running(engine, tmp_path, max_rows=2, max_waiting=2) as server:
         reply = server.chat(n=5)
         refused(reply, 429)
         assert 1 <= int(reply.headers["retry-after"]) <= 60
@@ -171,7 +172,7 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
         with server.http.stream(
             "POST",
             "/v1/chat/completions",
-            json={**HELLO, "stream": True, "n": 3, "max_tokens": 200},
+            json={**HELLO, "stream": True, "n": 3, "max_tokens": 4000},
         ) as held:
             assert next(held.iter_lines())
             refused(server.chat(n=4), 429)
