@@ -10,8 +10,8 @@ from typing import final
 class StopFilter:
     """Holds back what may be the beginning of a stop string.
 
-    The law, a test: however a text is cut, what comes out together is the text before the first
-    place where a stop string stands, or all of it.
+    The law, a test: however a text is cut, what comes out together is the text before the stop
+    string that is complete first (the longest of those that end in one place), or all of it.
 
     Example:
         stops = StopFilter(["END"])
@@ -29,10 +29,11 @@ class StopFilter:
         if self.has_stopped:
             return ""
         text = self._held + text
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if places:
+        found = [(text.find(stop), len(stop)) for stop in self._stops if stop in text]
+        if found:
             self.has_stopped, self._held = True, ""
-            return text[: min(places)]
+            place, _ = min(found, key=lambda each: (sum(each), each))
+            return text[:place]
         most = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - most :]
         return text[: len(text) - most]
