@@ -20,6 +20,8 @@ from torch import Tensor
 
 from aquachat.infer.types import SamplingParams
 
+GREEDY_BELOW: Final = 1e-5
+"""Temperatures below are 0: logits divided by less would overflow, or be divided by 0."""
 CHUNK: Final = 64
 """Width of the chunks in `draw`: about the square root of common vocabularies."""
 
@@ -72,8 +74,11 @@ class SamplingTable:
         cls, rows: Sequence[SamplingParams], vocab_size: int, device: torch.device
     ) -> SamplingTable:
         """The table of `rows`, in their order."""
-        greedy = [row.temperature == 0.0 for row in rows]
-        temperature = [row.temperature or 1.0 for row in rows]
+        greedy = [row.temperature < GREEDY_BELOW for row in rows]
+        temperature = [
+            1.0 if is_greedy else row.temperature
+            for is_greedy, row in zip(greedy, rows, strict=True)
+        ]
         top_k = [min(row.top_k, vocab_size) or vocab_size for row in rows]
         top_p = [row.top_p for row in rows]
         return cls(
@@ -145,7 +150,8 @@ def policy_logits(logits: Tensor, table: SamplingTable) -> Tensor:
         ranked = logits.sort(dim=-1, descending=True).values
         probs = torch.softmax(ranked, dim=-1)
         before = probs.cumsum(dim=-1) - probs
-        last = (before < table.top_p[:, None]).sum(dim=-1, keepdim=True) - 1
+        kept = (before < table.top_p[:, None]).sum(dim=-1, keepdim=True)
+        last = (kept - 1).clamp(min=0)  # a top-p may be 0 as a float32
         outside = (logits < ranked.gather(1, last)) & (table.top_p[:, None] < 1.0)
         logits = logits.masked_fill(outside, float("-inf"))
     return logits

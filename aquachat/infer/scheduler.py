@@ -15,7 +15,7 @@ from aquachat.errors import ConfigError
 from aquachat.infer.cache import GroupCache
 from aquachat.infer.rows import NO_TOKEN, Row, RowBuffers, Signal
 from aquachat.infer.sampling import stream_key
-from aquachat.infer.types import Completion, Event, Request, RequestId
+from aquachat.infer.types import Completion, Event, Request, RequestId, TokenScore
 from aquachat.infer.vocabulary import ChatVocabulary
 from aquachat.model.config import GPTConfig
 from aquachat.model.gpt import GPT
@@ -113,18 +113,24 @@ class Scheduler:
             remaining -= size
         return row.id
 
-    def cancel(self, request: RequestId) -> None:
+    def cancel(self, request: RequestId, sample: int | None = None) -> None:
         """End what is left of a request; its replies so far come with the next `step`.
 
-        A request that is finished or unknown is ignored.
+        A request that is finished or unknown is ignored. With `sample`, only that reply is ended,
+        and only if it has begun.
         """
-        for group in [group for group in self._waiting if group.row.id == request]:
+        waiting = [group for group in self._waiting if group.row.id == request]
+        for group in waiting if sample is None else ():
             self._waiting.remove(group)
             empty = Completion((), (), (), StopReason.CANCELLED)
             for offset in range(group.num_rows):
                 sample = group.row.sample + offset
                 self._events.append(Event(request, sample, completion=empty))
-        slots = [slot for slot, row in enumerate(self._buffers.rows) if row.id == request]
+        slots = [
+            slot
+            for slot, row in enumerate(self._buffers.rows)
+            if row.id == request and sample in (None, row.sample)
+        ]
         self._finish(dict.fromkeys(slots, StopReason.CANCELLED))
 
     @torch.inference_mode()
@@ -229,7 +235,7 @@ class Scheduler:
 
     def _advance(self, logits: torch.Tensor, slots: slice) -> None:
         signals = self._buffers.advance(logits, slots)
-        self._stream(slots)
+        self._stream(slots, logits)
         finished: dict[int, StopReason] = {}
         for slot, row in enumerate(self._buffers.rows[slots], start=slots.start):
             if row.count >= row.limit:
@@ -250,11 +256,16 @@ class Scheduler:
             elif slot not in finished and self._vocabulary.calculator is not None:
                 self._buffers.force(slot, self._vocabulary.calculator.forced_tokens(reply))
 
-    def _stream(self, slots: slice) -> None:
-        for slot, row in enumerate(self._buffers.rows[slots], start=slots.start):
+    def _stream(self, slots: slice, logits: torch.Tensor) -> None:
+        rows = self._buffers.rows[slots]
+        if not any(row.request.streams for row in rows):
+            return
+        tokens: list[int] = self._buffers.last_tokens[slots, 0].tolist()
+        for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             if row.request.streams:
-                token = int(self._buffers.last_tokens[slot])
-                self._events.append(Event(row.id, row.sample, tokens=(token,)))
+                most = row.request.num_alternatives
+                scores = () if most is None else (_score(logits[place], token, most),)
+                self._events.append(Event(row.id, row.sample, tokens=(token,), scores=scores))
 
     @torch.inference_mode()
     def _finish(self, slots: dict[int, StopReason]) -> None:
@@ -265,3 +276,12 @@ class Scheduler:
             completion = self._buffers.completion(slot, finish)
             self._events.append(Event(row.id, row.sample, completion=completion))
         self._buffers.move(self._cache.remove(list(slots)))
+
+
+def _score(logits: torch.Tensor, token: int, num_alternatives: int) -> TokenScore:
+    """Of one row's logits (V,) float32."""
+    total = logits.logsumexp(dim=0)
+    best = logits.topk(min(num_alternatives, len(logits)))
+    nats = (best.values - total).tolist()
+    alternatives = tuple(zip(best.indices.tolist(), nats, strict=True))
+    return TokenScore(float(logits[token] - total), alternatives)

@@ -25,7 +25,7 @@ class SamplingParams:
     max_new_tokens: int = 256
     """Longest reply: forced tokens and the stop token count."""
     temperature: float = 1.0
-    """0 is greedy."""
+    """0 is greedy, and so is what is below 1e-5."""
     top_k: int = 0
     """Sample among the k likeliest tokens; 0 is all. Tokens tied with the k-th stay."""
     top_p: float = 1.0
@@ -58,6 +58,18 @@ class Request:
     params: SamplingParams
     streams: bool = False
     """Whether each token is an event of its own, as chat wants it; costs a look at every row."""
+    num_alternatives: int | None = None
+    """With `streams`: how many of the likeliest tokens each event names; None scores nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """How likely a token was under the model itself: temperature 1, no top-k, no top-p."""
+
+    logprob: float
+    """Nats."""
+    alternatives: tuple[tuple[int, float], ...]
+    """The likeliest tokens and their nats, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +99,6 @@ class Event:
     sample: int
     tokens: tuple[int, ...] = ()
     """New tokens, for requests that stream."""
+    scores: tuple[TokenScore, ...] = ()
+    """One for each of `tokens`, for requests with `num_alternatives`."""
     completion: Completion | None = None

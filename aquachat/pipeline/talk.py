@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,23 +10,52 @@ from aquachat.errors import ConfigError
 from aquachat.infer.engine import Engine, generation_dtype
 from aquachat.infer.types import Completion, SamplingParams
 from aquachat.pipeline.context import RunContext
-from aquachat.tasks.base import Example
-from aquachat.tasks.multiple_choice import choice_example
-from aquachat.tasks.synthetic import generate_items
-from aquachat.text.conversation import Conversation, Message, Role, text_message
+from aquachat.text.conversation import Conversation, Message, PartKind, Role, text_message
 from aquachat.text.render import ChatRenderer
-from aquachat.text.stream_decoder import StreamDecoder
+from aquachat.text.reply_stream import Piece, ReplyStream
 from aquachat.text.tokenizer import Tokenizer
-from aquachat.train.lineage import STAGES, find_origin, load_model
+from aquachat.train.lineage import STAGES, LoadedModel, find_origin, load_model
 
-PROBLEM_SEED = 2
-_SHOWN_SPECIALS = {
-    "<|python_start|>": "[",
-    "<|python_end|>": "",
-    "<|output_start|>": " = ",
-    "<|output_end|>": "] ",
-}
-"""A calculator call is shown as `[60*3 = 180]`."""
+
+def open_model(context: RunContext) -> tuple[LoadedModel, Engine]:
+    """The checkpoint that `--from` names, else that of the run's latest stage.
+
+    Raises:
+        MissingFileError: the run has none.
+    """
+    stages = [s for s in reversed(STAGES) if context.home.stage(context.run, s).is_dir()]
+    reference = context.origin or (stages[0] if stages else "sft")
+    origin = find_origin(reference, context.home, context.run)
+    world = context.world
+    loaded = load_model(origin, world.device)
+    dtype = world.dtype
+    if context.recipe.run.dtype == "auto":
+        dtype = generation_dtype(loaded.model.config, world.device, dtype)
+    return loaded, Engine(loaded.model, loaded.tokenizer, device=world.device, dtype=dtype)
+
+
+@dataclass(slots=True)
+class PieceText:
+    """Pieces of a reply as a terminal shows them: a calculator call is `[60*3 = 180]`."""
+
+    _is_open: bool = False
+
+    def push(self, piece: Piece) -> str:
+        """The text to write."""
+        if piece.kind is PartKind.TEXT:
+            return self.finish() + piece.text
+        before = ""
+        if piece.starts and piece.kind is PartKind.PYTHON:
+            before = self.finish() + "["
+        elif piece.starts:
+            before = " = "
+        self._is_open = True
+        return before + piece.text
+
+    def finish(self) -> str:
+        """What closes a call."""
+        was_open, self._is_open = self._is_open, False
+        return "] " if was_open else ""
 
 
 @dataclass(slots=True)
@@ -48,6 +77,7 @@ class Talker:
         *,
         temperature: float,
         top_k: int,
+        top_p: float,
         max_new_tokens: int,
         tools: bool,
     ) -> Talker:
@@ -56,58 +86,50 @@ class Talker:
         Raises:
             MissingFileError: the run has none.
         """
-        stages = [s for s in reversed(STAGES) if context.home.stage(context.run, s).is_dir()]
-        reference = context.origin or (stages[0] if stages else "sft")
-        origin = find_origin(reference, context.home, context.run)
-        loaded = load_model(origin, context.world.device)
-        world = context.world
+        loaded, engine = open_model(context)
         params = SamplingParams(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
+            top_p=top_p,
             seed=context.recipe.run.seed,
             tools=tools,
         )
-        dtype = world.dtype
-        if context.recipe.run.dtype == "auto":
-            dtype = generation_dtype(loaded.model.config, world.device, dtype)
-        engine = Engine(loaded.model, loaded.tokenizer, device=world.device, dtype=dtype)
-        return cls(engine, ChatRenderer(loaded.tokenizer), loaded.tokenizer, params, origin.name)
+        renderer, name = ChatRenderer(loaded.tokenizer), loaded.origin.name
+        return cls(engine, renderer, loaded.tokenizer, params, name)
 
-    def ask(self, question: str) -> Iterator[str]:
+    def ask(self, question: str) -> Generator[str, None, None]:
         """The reply to `question` as it is written; both join the history.
+
+        A reply that is not read to its end leaves no trace, nor does its question.
 
         Raises:
             ConfigError: the question is empty, or the conversation fills the model's context.
         """
         if not question.strip():
             raise ConfigError("the question is empty", hint='write `aquachat chat "question"`')
+        self._last = None
         self.history.append(text_message(Role.USER, question))
-        prompt = self.renderer.prompt(Conversation(tuple(self.history)))
-        decoder = StreamDecoder(self.tokenizer)
-        specials = self.tokenizer.special_tokens
-        shown = {specials[name]: text for name, text in _SHOWN_SPECIALS.items()}
         try:
+            prompt = self.renderer.prompt(Conversation(tuple(self.history)))
+            stream, shown = ReplyStream(self.renderer, self.tokenizer), PieceText()
             for event in self.engine.stream(prompt, self.params):
                 for token in event.tokens:
-                    if token in shown:
-                        yield shown[token]
-                    elif token not in specials.values():
-                        yield decoder.push(token)
+                    yield from map(shown.push, stream.push(token))
                 if event.completion is not None:
                     self._last = event.completion
-            yield decoder.finish()
+            yield from map(shown.push, stream.finish())
+            yield shown.finish()
         finally:
             self._remember()
-
-    def draw_problem(self, number: int) -> Example:
-        """A held-out problem to try the model on; another for each number."""
-        item = next(generate_items("new_numbers", PROBLEM_SEED, 1, start=number))
-        return choice_example(item)
 
     def reset(self) -> None:
         """Forget the conversation."""
         self.history.clear()
+
+    def forget_last(self) -> None:
+        """Forget the last question and its reply; nothing where there is none."""
+        del self.history[-2:]
 
     def last_reply(self) -> dict[str, Any]:
         """`{"text", "tokens", "finish"}` of the last reply."""

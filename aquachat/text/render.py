@@ -125,6 +125,14 @@ class ChatRenderer:
             )
         )
 
+    def part_opened_by(self, token: int) -> tuple[PartKind, int] | None:
+        """The kind of part that a token begins and the token that ends it; None for others."""
+        return self._opens.get(token)
+
+    def is_misplaced(self, token: int) -> bool:
+        """Whether a token ends a reply, where it is not the expected end of a part."""
+        return token in self._misplaced or token in self._opens
+
     def prompt(self, conversation: Conversation) -> list[int]:
         """The ids up to `<|assistant_start|>`, after which the assistant is to speak.
 
@@ -174,7 +182,7 @@ class ChatRenderer:
             elif token == self.assistant_end_id:
                 finish, end = StopReason.STOP, position
                 break
-            elif token in self._misplaced or token in self._opens:
+            elif self.is_misplaced(token):
                 finish, end = StopReason.MALFORMED, position
                 break
         parts.append(Part(kind, self._tokenizer.decode(ids[start:end])))

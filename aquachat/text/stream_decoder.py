@@ -6,8 +6,12 @@ import codecs
 from typing import Protocol, final
 
 
-class _DecodesTokens(Protocol):
-    def decode_single_token_bytes(self, token_id: int) -> bytes: ...
+class DecodesTokens(Protocol):
+    """What decoding a stream needs of a tokenizer."""
+
+    def decode_single_token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one id."""
+        ...
 
 
 @final
@@ -23,7 +27,7 @@ class StreamDecoder:
         decoder.finish()  # ""
     """
 
-    def __init__(self, tokenizer: _DecodesTokens) -> None:
+    def __init__(self, tokenizer: DecodesTokens) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 

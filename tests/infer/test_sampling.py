@@ -118,3 +118,21 @@ def test_streams_are_prefixes_of_longer_ones_and_differ_by_everything_else() -> 
     assert values.min() >= 0.0
     assert values.max() < 1.0
     assert abs(float(values.mean()) - 0.5) < 0.02
+
+
+@given(
+    st.floats(0.0, 2.0, allow_subnormal=True),
+    st.floats(0.0, 1.0, exclude_min=True, allow_subnormal=True),
+    st.integers(0, 50),
+)
+@settings(deadline=None)
+def test_no_temperature_and_no_top_p_is_too_small(temperature: float, top_p: float, k: int) -> None:
+    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=k)
+    other = SamplingParams(temperature=1.0)
+    logits = random_logits(2, 40) * 10
+    table = SamplingTable.build([params, other], 40, CPU)
+    tokens, logprobs = sample(logits, table, torch.tensor([0.999999, 0.5]))
+    assert 0 <= int(tokens[0]) < 40
+    assert bool(torch.isfinite(logprobs).all())
+    if temperature < 1e-4 or top_p < 1e-4:
+        assert int(tokens[0]) == int(logits[0].argmax())

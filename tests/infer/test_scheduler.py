@@ -234,3 +234,36 @@ def test_what_does_not_fit_the_cache_is_refused() -> None:
     with pytest.raises(ConfigError, match="a prompt of 8 and a reply of 4 tokens do not fit"):
         scheduler.submit(Request(PROMPT, SamplingParams(max_new_tokens=4)))
     assert not scheduler.is_busy
+
+
+def test_one_sample_can_be_cancelled_and_the_others_go_on() -> None:
+    scheduler = make_scheduler(ScriptedModel(encode("Q: what?" + "y" * 20 + "<|assistant_end|>")))
+    params = SamplingParams(max_new_tokens=40, num_samples=3, temperature=0.0)
+    request = scheduler.submit(Request(PROMPT, params))
+    events = scheduler.step() + scheduler.step()
+    scheduler.cancel(request, sample=1)
+    events += scheduler.step()
+    cancelled = [event for event in events if event.completion is not None]
+    assert [(event.sample, event.completion.finish) for event in cancelled if event.completion] == [
+        (1, StopReason.CANCELLED)
+    ]
+    assert {key[1]: found.finish for key, found in drain(scheduler).items()} == {
+        0: StopReason.STOP,
+        2: StopReason.STOP,
+    }
+
+
+def test_streamed_tokens_are_scored_under_the_model_itself() -> None:
+    scheduler = make_scheduler(ScriptedModel(encode("Q: what?ab<|assistant_end|>")))
+    params = SamplingParams(max_new_tokens=40, temperature=0.0)
+    scheduler.submit(Request(PROMPT, params, streams=True, num_alternatives=2))
+    events: list[Event] = []
+    while scheduler.is_busy:
+        events += scheduler.step()
+    streamed = [event for event in events if event.tokens]
+    assert [event.tokens[0] for event in streamed] == encode("ab<|assistant_end|>")
+    for event in streamed:
+        (score,) = event.scores
+        assert score.alternatives[0] == (event.tokens[0], score.logprob)
+        assert len(score.alternatives) == 2
+        assert score.logprob == pytest.approx(0.0, abs=1e-6)
