@@ -1,10 +1,11 @@
-"""The Inspect panel: report, runs."""
+"""The Inspect panel: doctor, report, runs."""
 
 from __future__ import annotations
 
 import typer
 
 from aquachat.cli.command import Command, chosen_run, execute
+from aquachat.cli.doctor import doctor
 from aquachat.cli.options import OUTPUT_OPTIONS, Settings, recipe_command
 
 PANEL = "Inspect"
@@ -12,6 +13,7 @@ PANEL = "Inspect"
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this panel to `app`."""
+    app.command("doctor", rich_help_panel=PANEL)(doctor)
     app.command("report", rich_help_panel=PANEL)(report)
     app.command("runs", rich_help_panel=PANEL)(runs)
 

@@ -63,10 +63,13 @@ def test_every_command_has_help_and_examples(cli: Cli, name: str) -> None:
 def test_every_example_in_help_is_accepted(trained: Cli, example: str) -> None:
     program, *arguments = shlex.split(example)
     assert program == "aquachat"
+    if arguments[0] == "doctor":  # a small disk or memory is no fault of the example
+        assert trained(*arguments).code in (0, 3)
+        return
     if arguments[0] in ("chat", "report", "runs"):
         if arguments == ["chat"]:
             return  # reads the terminal
-        trained(*(word.replace("mine", "whole") for word in arguments), code=0)
+        trained(*({"mine": "whole", "other": "half"}.get(word, word) for word in arguments), code=0)
         return
     if arguments[:2] == ["launch", "template"]:  # asks nobody, so it needs no key
         trained(*arguments, code=0)
