@@ -37,6 +37,9 @@ def _commands(app: typer.Typer, *before: str) -> Iterator[tuple[list[str], str]]
     for group in app.registered_groups:
         assert group.typer_instance is not None
         assert group.name is not None
+        alone = group.typer_instance.registered_callback
+        if alone is not None:
+            yield [*before, group.name], inspect.getdoc(alone.callback) or ""
         yield from _commands(group.typer_instance, *before, group.name)
 
 
