@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from aquachat.cli.command import Command, chosen_run, execute
+from aquachat.cli.command import (
+    Command,
+    chosen_run,
+    execute,
+    open_context,
+    recorded_recipe,
+    resolve_recipe,
+)
 from aquachat.cli.doctor import doctor
-from aquachat.cli.options import OUTPUT_OPTIONS, Settings, recipe_command
+from aquachat.cli.options import (
+    OUTPUT_OPTIONS,
+    TRACKING_OPTIONS,
+    Argument,
+    Settings,
+    recipe_command,
+)
 from aquachat.cli.runs import runs_group
 
 PANEL = "Inspect"
@@ -19,14 +32,28 @@ def register(app: typer.Typer) -> None:
     app.add_typer(runs_group, name="runs", rich_help_panel=PANEL)
 
 
-@recipe_command(common=("run", *OUTPUT_OPTIONS))
+@recipe_command(
+    "run",
+    common=("run", *TRACKING_OPTIONS, *OUTPUT_OPTIONS),
+    arguments={
+        "landscape": Argument(
+            bool,
+            False,
+            typer.Option(
+                "--landscape",
+                help="Measure the loss around the final weights first: 600 small forward passes, "
+                "10 s for tiny, and a few minutes on a GPU for d20",
+            ),
+        )
+    },
+)
 def report(settings: Settings) -> None:
     """Write `report.md` and `report.html` of a run from its files.
 
     Examples:
         aquachat report
 
-        aquachat report --run mine
+        aquachat report --run mine --landscape
     """
     execute(settings, _report)
 
@@ -35,7 +62,17 @@ def _report(command: Command) -> None:
     from aquachat.track.report import write_report
 
     run = chosen_run(command)
+    if command.settings["landscape"]:
+        _measure(command, run)
     paths = write_report(command.home.run(run))
     command.output.result({"run": run, "markdown": str(paths.markdown), "html": str(paths.html)})
     command.output.text(f"{paths.markdown}\n{paths.html}")
     command.output.next_command(f"aquachat chat --run {run}")
+
+
+def _measure(command: Command, run: str) -> None:
+    from aquachat.pipeline.landscape import measure_landscape
+
+    recipe = resolve_recipe(command, recorded=recorded_recipe(command.home, run)).recipe
+    with command.output.progress("landscape") as progress:
+        measure_landscape(open_context(command, recipe, run), progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ from aquachat.track.report_tables import (
 )
 from aquachat.track.runs import RECIPE_FILE
 from aquachat.track.score_tables import read_scores, score_tables
+from aquachat.track.surface import Surface, read_landscape
+from aquachat.track.surface_picture import surface_svg
+from aquachat.track.surface_table import landscape_table
 from aquachat.track.values import to_json
 
 FIGURES_DIR = "figures"
@@ -63,15 +66,24 @@ def write_report(run_dir: Path, document: Mapping[str, Any] | None = None) -> Re
         DataError: the files cannot be written; older ones are as they were.
     """
     data = gather(run_dir, document)
+    landscape = read_landscape(run_dir)
+    surfaces = landscape.surfaces if landscape is not None else ()
     tables = report_tables(data, read_scores(run_dir / "eval"))
+    tables += [] if landscape is None else [landscape_table(landscape)]
     accuracy, curves = accuracy_pictures(data), curve_pictures(data)
     recipes = {stage: _recipe_text(run_dir / stage) for stage in data.recipes}
     recipes = {stage: text for stage, text in recipes.items() if text}
     svgs = {picture: to_svg(picture.figure, picture.caption) for picture in [*accuracy, *curves]}
     page = render_html(
-        data, tables, [svgs[p] for p in accuracy], [svgs[p] for p in curves], recipes
+        data,
+        tables,
+        [svgs[p] for p in accuracy],
+        [svgs[p] for p in curves],
+        recipes,
+        surfaces,
     )
     files = _write_figures(run_dir / FIGURES_DIR, svgs)
+    files += _write_surfaces(run_dir / FIGURES_DIR, surfaces)
     last_recipe = list(recipes.values())[-1] if recipes else ""
     text = render_markdown(data, tables, files, last_recipe)
     paths = ReportPaths(run_dir / "report.md", run_dir / "report.html", run_dir / DOCUMENT_FILE)
@@ -107,6 +119,16 @@ def _write_figures(folder: Path, svgs: Mapping[Picture, str]) -> list[tuple[str,
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in picture.name) + ".svg"
         write_text(folder / name, redact(standalone_svg(svg)))
         written.append((picture.caption, f"{FIGURES_DIR}/{name}"))
+    return written
+
+
+def _write_surfaces(folder: Path, surfaces: Sequence[Surface]) -> list[tuple[str, str]]:
+    """Write each surface as a still picture; (caption, path relative to the report)."""
+    written = []
+    for surface in surfaces:
+        name = f"landscape-{surface.kind}.svg"
+        write_text(folder / name, standalone_svg(surface_svg(surface)))
+        written.append((surface.title, f"{FIGURES_DIR}/{name}"))
     return written
 
 
