@@ -2,7 +2,7 @@
 // first was drawn by surface_picture.py; the projection here is the same.
 'use strict';
 const STOPS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
-const SCALE = 190, CENTER_X = 300, CENTER_Y = 218, HEIGHT = 1.1;
+const SCALE = 165, CENTER_X = 275, CENTER_Y = 240, HEIGHT = 1.1;
 
 function project(point, yaw, pitch) {
   const [x, y, z] = point, h = (z - 0.5) * HEIGHT;

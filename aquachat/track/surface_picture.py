@@ -26,11 +26,12 @@ PITCH: Final = 0.6
 # The same as in `surface.js`:
 STOPS: Final = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 """Viridis: told apart by colour-blind readers and in grey."""
-SCALE: Final = 190
-CENTER: Final = (300, 218)
+SCALE: Final = 165
+CENTER: Final = (275, 240)
 HEIGHT: Final = 1.1
 WIDTH_PX: Final = 640
-HEIGHT_PX: Final = 430
+HEIGHT_PX: Final = 480
+MIN_LABEL_DISTANCE: Final = 0.12
 INK: Final = "currentColor"
 
 
@@ -151,19 +152,39 @@ def _mark(point: Sequence[float], name: str) -> str:
     )
 
 
+def _labels(path: Sequence[Sequence[float]], names: Sequence[str]) -> list[str]:
+    """The words at each mark: marks that nearly coincide share those of the first.
+
+    Example:
+        _labels([(0, 0, 0), (0, 0.01, 0), (1, 1, 0)], ["a", "b", "c"])   # ["a, b", "", "c"]
+    """
+    groups: list[list[int]] = []
+    for number, point in enumerate(path):
+        if groups and math.dist(path[groups[-1][0]], point) < MIN_LABEL_DISTANCE:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    words = [""] * len(names)
+    for first, *others in groups:
+        last = others[-1] if others else first
+        joint = "" if first == last else ", " if len(others) == 1 else " to "
+        words[first] = f"{names[first]}{joint}{names[last]}" if joint else names[first]
+    return words
+
+
 def _scale(surface: Surface) -> str:
     """The colours of the losses, with the lowest and the highest."""
     low, high = _range(surface)
     steps = 24
     bars = "".join(
-        f'<rect x="590" y="{60 + 240 * index / steps:.0f}" width="14" '
+        f'<rect x="590" y="{70 + 240 * index / steps:.0f}" width="14" '
         f'height="{240 / steps + 0.5:.1f}" fill="{color_at(1 - (index + 0.5) / steps)}"/>'
         for index in range(steps)
     )
     return (
         f'<g font-size="13" fill="{INK}" text-anchor="middle">{bars}'
-        f'<text x="597" y="34">nats per</text><text x="597" y="51">target: {high:.3g}</text>'
-        f'<text x="597" y="318">{low:.3g}</text></g>'
+        f'<text x="597" y="44">nats per</text><text x="597" y="61">target: {high:.3g}</text>'
+        f'<text x="597" y="328">{low:.3g}</text></g>'
     )
 
 
