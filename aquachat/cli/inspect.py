@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from aquachat.cli.command import (
@@ -21,6 +23,9 @@ from aquachat.cli.options import (
     recipe_command,
 )
 from aquachat.cli.runs import runs_group
+
+if TYPE_CHECKING:
+    from aquachat.track.wandb_sink import WandbOptions
 
 PANEL = "Inspect"
 
@@ -60,14 +65,23 @@ def report(settings: Settings) -> None:
 
 def _report(command: Command) -> None:
     from aquachat.track.report import write_report
+    from aquachat.track.wandb_report import publish_report
 
     run = chosen_run(command)
     if command.settings["landscape"]:
         _measure(command, run)
     paths = write_report(command.home.run(run))
+    publish_report(command.home.run(run), _wandb(command), environ=command.environ)
     command.output.result({"run": run, "markdown": str(paths.markdown), "html": str(paths.html)})
     command.output.text(f"{paths.markdown}\n{paths.html}")
     command.output.next_command(f"aquachat chat --run {run}")
+
+
+def _wandb(command: Command) -> WandbOptions:
+    from aquachat.track.wandb_sink import wandb_options
+
+    names = ("wandb", "wandb_project", "wandb_entity")
+    return wandb_options(*(command.settings.get(n) for n in names), environ=command.environ)
 
 
 def _measure(command: Command, run: str) -> None:

@@ -29,6 +29,7 @@ from aquachat.track.report_tables import (
 )
 from aquachat.track.runs import RECIPE_FILE
 from aquachat.track.score_tables import read_scores, score_tables
+from aquachat.track.stage_pictures import origin_table, stage_pictures
 from aquachat.track.surface import Surface, read_landscape
 from aquachat.track.surface_picture import surface_svg
 from aquachat.track.surface_table import landscape_table
@@ -81,6 +82,7 @@ def write_report(run_dir: Path, document: Mapping[str, Any] | None = None) -> Re
         [svgs[p] for p in curves],
         recipes,
         surfaces,
+        stage_pictures(run_dir, data),
     )
     files = _write_figures(run_dir / FIGURES_DIR, svgs)
     files += _write_surfaces(run_dir / FIGURES_DIR, surfaces)
@@ -108,6 +110,7 @@ def report_tables(data: ReportData, scores: Mapping[str, Any] | None = None) -> 
         habit_table(data),
         calibration_table(data),
         *mixture_tables(data),
+        origin_table(data),
     ]
     return [table for table in found if table is not None]
 

@@ -14,6 +14,7 @@ from aquachat.track.report_data import ReportData
 from aquachat.track.report_markdown import VERDICTS
 from aquachat.track.report_tables import Table, count, findings, seconds
 from aquachat.track.samples import ModelAnswer, SampleQuestion, Stretch
+from aquachat.track.stage_pictures import StagePicture
 from aquachat.track.surface import Surface
 from aquachat.track.surface_picture import script, script_policy, surface_figure
 
@@ -48,6 +49,7 @@ td.words, th.words { text-align: left } .long { white-space: normal; min-width: 
 .figures { display: grid; gap: 1.4rem; grid-template-columns: repeat(auto-fit, minmax(min(100%,
   24rem), 1fr)); align-items: start } figure { margin: 0 } figure.wide { grid-column: 1 / -1;
   max-width: 50rem } figure svg { width: 100%; height: auto; font-family: var(--font) }
+figure img { max-width: 100%; height: auto; background: #fff }
 figure svg * { stroke-linejoin: round } figure.surface { max-width: 46rem }
 .surface svg:focus-visible { outline: 2px solid var(--sft) } .halo { paint-order: stroke;
   stroke: var(--ground); stroke-width: 3px }
@@ -75,6 +77,7 @@ def render_html(
     curve_svgs: Sequence[str],
     recipes: Mapping[str, str],
     surfaces: Sequence[Surface] = (),
+    pictures: Sequence[StagePicture] = (),
 ) -> str:
     """The whole page.
 
@@ -85,6 +88,7 @@ def render_html(
         curve_svgs: the same for the curves.
         recipes: stage -> TOML.
         surfaces: of the loss, drawn in 3D.
+        pictures: that stages logged.
     """
     sections = [
         ("short", "In short", _findings(data)),
@@ -95,6 +99,7 @@ def render_html(
             figures_html(accuracy_svgs, "Whiskers: 95% intervals."),
         ),
         ("curves", "Curves", figures_html(curve_svgs)),
+        ("pictures", "Pictures of the stages", pictures_html(pictures)),
         ("landscape", "Loss landscape", "".join(map(surface_figure, surfaces))),
         ("samples", "Sample answers", _samples(data.samples)),
         ("environment", "Environment", _definitions(data.environment)),
@@ -215,6 +220,18 @@ def figures_html(svgs: Sequence[str], note: str = "") -> str:
         items.append(f"<figure{wide}>{svg}</figure>")
     above = f'<p class="note">{escape(note)}</p>' if note else ""
     return f'{above}<div class="figures">{"".join(items)}</div>'
+
+
+def pictures_html(pictures: Sequence[StagePicture]) -> str:
+    """The pictures that stages logged, inline."""
+    if not pictures:
+        return ""
+    items = "".join(
+        f'<figure><img alt="{escape(p.caption, quote=True)}" src="{p.data_url}">'
+        f'<figcaption class="note">{escape(p.caption)}</figcaption></figure>'
+        for p in pictures
+    )
+    return f'<div class="figures">{items}</div>'
 
 
 def _samples(samples: Sequence[SampleQuestion]) -> str:
