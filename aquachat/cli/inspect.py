@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -70,11 +71,32 @@ def _report(command: Command) -> None:
     run = chosen_run(command)
     if command.settings["landscape"]:
         _measure(command, run)
-    paths = write_report(command.home.run(run))
-    publish_report(command.home.run(run), _wandb(command), environ=command.environ)
+    run_dir = command.home.run(run)
+    paths = write_report(run_dir, price_usd_per_hour=_price_usd_per_hour(command, run_dir))
+    publish_report(run_dir, _wandb(command), environ=command.environ)
     command.output.result({"run": run, "markdown": str(paths.markdown), "html": str(paths.html)})
     command.output.text(f"{paths.markdown}\n{paths.html}")
     command.output.next_command(f"aquachat chat --run {run}")
+
+
+def _price_usd_per_hour(command: Command, run_dir: Path) -> float | None:
+    """What an hour of the machine cost that this run came from; None where no record says so.
+
+    A pulled run is a link into the folder of its job, whose machines the ledger knows. Of a job
+    that changed machines, the price of the last.
+    """
+    jobs, target = command.home.cloud.resolve(), run_dir.resolve()
+    if not target.is_relative_to(jobs):
+        return None
+    from aquachat.cloud.clock import SystemClock
+    from aquachat.cloud.jobs import jobs_of
+    from aquachat.cloud.ledger import Ledger
+
+    ledger = Ledger(command.home.cloud / "ledger.jsonl", SystemClock())
+    job = jobs_of(ledger.read().records).get(target.relative_to(jobs).parts[0])
+    machines = sorted(job.machines.values(), key=lambda m: m.ordered_at_s) if job else []
+    price = machines[-1].price_usd_per_hour if machines else None
+    return None if price is None else float(price)
 
 
 def _wandb(command: Command) -> WandbOptions:

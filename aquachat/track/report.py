@@ -15,6 +15,7 @@ from aquachat.track.report_figures import Picture, accuracy_pictures, curve_pict
 from aquachat.track.report_html import render_html
 from aquachat.track.report_markdown import render_markdown
 from aquachat.track.report_tables import (
+    PRICE_KEY,
     Table,
     accuracy_table,
     at_k_table,
@@ -54,18 +55,27 @@ class ReportPaths:
     """`report.json`: what the next `aquachat report` needs beside the run's own files."""
 
 
-def write_report(run_dir: Path, document: Mapping[str, Any] | None = None) -> ReportPaths:
+def write_report(
+    run_dir: Path,
+    document: Mapping[str, Any] | None = None,
+    *,
+    price_usd_per_hour: float | None = None,
+) -> ReportPaths:
     """Write the report of a run; sections for which there is nothing are left out.
 
     Args:
         run_dir: `runs/<run>`.
         document: of `aquachat run`; None to use the run's files and its last report. Its
             `environment`, `samples` and `origins` are used where they are given.
+        price_usd_per_hour: of the rented machine that the run was trained on; None for none, or
+            for what an earlier report knew.
 
     Raises:
         MissingFileError: there is no such run.
         DataError: the files cannot be written; older ones are as they were.
     """
+    if price_usd_per_hour is not None:
+        document = {**(document or {}), PRICE_KEY: price_usd_per_hour}
     data = gather(run_dir, document)
     landscape = read_landscape(run_dir)
     surfaces = landscape.surfaces if landscape is not None else ()
