@@ -47,8 +47,8 @@ def register(app: typer.Typer) -> None:
             False,
             typer.Option(
                 "--landscape",
-                help="Measure the loss around the final weights first: 600 small forward passes, "
-                "10 s for tiny, and a few minutes on a GPU for d20",
+                help="Measure the loss around the final weights first: about 460 forward passes "
+                "of a small batch",
             ),
         )
     },

@@ -9,6 +9,7 @@ from typing import Any
 
 from aquachat.files import write_text
 from aquachat.log import redact
+from aquachat.track.mixture_tables import mixture_tables
 from aquachat.track.plots import standalone_svg, to_svg
 from aquachat.track.report_data import DOCUMENT_FILE, ReportData, gather
 from aquachat.track.report_figures import Picture, accuracy_pictures, curve_pictures
@@ -24,7 +25,6 @@ from aquachat.track.report_tables import (
     group_tables,
     habit_table,
     letter_table,
-    mixture_tables,
     stage_table,
     summary_tables,
 )
