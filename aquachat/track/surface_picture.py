@@ -72,9 +72,8 @@ def surface_svg(surface: Surface) -> str:
             f'<polyline class="way" points="{points}" fill="none" stroke="#d55e00" '
             'stroke-width="2.5"/>'
         )
-    parts += [
-        _mark(tuple(point), name.name) for point, name in zip(path, surface.path, strict=True)
-    ]
+    names = _labels(path, [point.name for point in surface.path])
+    parts += [_mark(at, name) for at, name in zip(path, names, strict=True)]
     parts.append(_scale(surface))
     spoken = escape(_spoken(surface), quote=True)
     data = escape(json.dumps(scene, separators=(",", ":")), quote=True)
@@ -147,7 +146,7 @@ def _mark(point: Sequence[float], name: str) -> str:
     x, y, _ = _project(point)
     return (
         f'<g class="mark" transform="translate({x:.1f} {y:.1f})"><circle r="4.5" fill="#d55e00" '
-        f'stroke="#fff" stroke-width="1.5"/><text x="8" y="-6" font-size="13" fill="{INK}" '
+        f'stroke="#fff" stroke-width="1.5"/><text x="8" y="-6" font-size="16" fill="{INK}" '
         f'class="halo">{escape(name)}</text></g>'
     )
 
@@ -177,14 +176,14 @@ def _scale(surface: Surface) -> str:
     low, high = _range(surface)
     steps = 24
     bars = "".join(
-        f'<rect x="590" y="{70 + 240 * index / steps:.0f}" width="14" '
+        f'<rect x="581" y="{70 + 240 * index / steps:.0f}" width="14" '
         f'height="{240 / steps + 0.5:.1f}" fill="{color_at(1 - (index + 0.5) / steps)}"/>'
         for index in range(steps)
     )
     return (
-        f'<g font-size="13" fill="{INK}" text-anchor="middle">{bars}'
-        f'<text x="597" y="44">nats per</text><text x="597" y="61">target: {high:.3g}</text>'
-        f'<text x="597" y="328">{low:.3g}</text></g>'
+        f'<g font-size="16" fill="{INK}" text-anchor="middle">{bars}'
+        f'<text x="588" y="40">nats per</text><text x="588" y="61">target: {high:.3g}</text>'
+        f'<text x="588" y="328">{low:.3g}</text></g>'
     )
 
 

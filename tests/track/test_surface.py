@@ -125,6 +125,14 @@ def test_marks_that_nearly_coincide_share_their_words() -> None:
     assert _labels(path, list("abcdef")) == ["a, b", "", "c", "d to f", "", ""]
 
 
+def test_the_words_of_near_marks_do_not_lie_on_each_other() -> None:
+    near = [*PATH, PathPoint("sft@3", 0.01, 0.0, 0.5), PathPoint("rl@4", 0.0, 0.01, 0.5)]
+    svg = ElementTree.fromstring(surface_svg(replace(WALK, path=near)))
+    marks = [element for element in svg.iter() if element.get("class") == "mark"]
+    words = ["".join(mark.itertext()) for mark in marks]
+    assert words == ["base@1", "sft@2 to rl@4", "", ""]
+
+
 def test_the_page_runs_our_script_and_no_other(tmp_path: Path) -> None:
     run = tmp_path / "mine"
     (run / "sft").mkdir(parents=True)
