@@ -16,8 +16,10 @@ import torch
 
 from aquachat.config.recipes import EvalRecipe, Recipe
 from aquachat.config.resolve import preset_layers, resolve
+from aquachat.data.corpus import FORMAT, INDEX_NAME, VERSION
 from aquachat.data.manifest import MANIFEST_NAME
 from aquachat.data.prepare_synthetic import prepare_synthetic
+from aquachat.files import sha256_of
 from aquachat.paths import Home
 from aquachat.pipeline import doctor_files, doctor_machine
 from aquachat.pipeline.doctor import Finding, Status, examine, worst
@@ -142,6 +144,30 @@ def test_a_damaged_file_is_a_failure_of_its_check_alone(home: Home, name: str) -
     assert after[check].way_out
     changed = [key for key in after if after[key].status is not before[key].status]
     assert changed == [check]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"), [("change", "not what was written"), ("lose", "lacks")]
+)
+def test_a_damaged_corpus_is_a_failure(home: Home, damage: str, words: str) -> None:
+    folder = home.corpus("small")
+    folder.mkdir(parents=True)
+    files = []
+    for name in ("shard_00000.bin", "documents.bin"):
+        (folder / name).write_bytes(b"0123456789")
+        files.append({"file": name, "sha256": sha256_of(folder / name)})
+    splits = {"train": {"shards": files[:1], "offsets": files[1]}}
+    index = {"format": FORMAT, "version": VERSION, "splits": splits}
+    (folder / INDEX_NAME).write_text(json.dumps(index))
+    assert examined(home)["corpora"].status is Status.OK
+    if damage == "change":
+        spoil(folder / "shard_00000.bin")
+    else:
+        (folder / "documents.bin").unlink()
+    finding = examined(home)["corpora"]
+    assert finding.status is Status.FAILURE
+    assert words in finding.sentence
+    assert finding.way_out
 
 
 def test_an_unreadable_folder_is_a_failure(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
