@@ -85,6 +85,9 @@ def _pages(app: typer.Typer, prefix: str, panel: str | None) -> Iterator[Command
     for group in app.registered_groups:
         if group.typer_instance is not None:
             name = f"{prefix} {group.name}"
+            alone = group.typer_instance.registered_callback  # what the group does by itself
+            if alone is not None and alone.callback is not None:
+                yield _page(name, panel or str(group.rich_help_panel), alone.callback)
             yield from _pages(group.typer_instance, name, panel or str(group.rich_help_panel))
 
 
@@ -92,7 +95,7 @@ def _page(name: str, panel: str, callback: Any) -> CommandPage:
     text, _, examples = inspect.getdoc(callback).partition("Examples:")  # type: ignore[union-attr]
     calls = tuple(line.strip() for line in examples.splitlines() if line.strip())
     parameters = inspect.signature(callback).parameters.values()
-    flags = tuple(_flag(parameter) for parameter in parameters)
+    flags = tuple(_flag(p) for p in parameters if p.annotation is not typer.Context)
     return CommandPage(name, panel, " ".join(text.split()), calls, flags)
 
 

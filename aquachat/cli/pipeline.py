@@ -329,7 +329,12 @@ def _run(command: Command) -> None:
     context = open_context(command, recipe, name)
     try:
         document = run_pipeline(
-            context, stages, preset=preset, data=settings["data"], output=command.output
+            context,
+            stages,
+            preset=preset,
+            data=settings["data"],
+            output=command.output,
+            origins=resolved.origins,
         )
     finally:
         context.reporter.close()

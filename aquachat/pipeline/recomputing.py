@@ -47,13 +47,11 @@ def recompute_run(folder: Path, run: str) -> dict[str, Any]:
         MissingFileError: there are no predictions.
         DataError: a file cannot be read, or predictions have lost their result.
     """
-    paths = sorted(folder.glob(f"*{PREDICTIONS_SUFFIX}"))
-    if not paths:
+    scored = read_scored(folder)
+    if not scored:
         raise MissingFileError(
             f"there are no predictions in `{folder}`", hint=f"run `aquachat eval --run {run}`"
         )
-    scored = [_scored_again(path, _read(_result_path(path))) for path in paths]
-    scored.sort(key=_age)
     for entry in scored:
         document = entry.to_json()
         write_json(folder / f"{result_stem(document)}.json", {"run": run, **document})
@@ -66,6 +64,16 @@ def recompute_run(folder: Path, run: str) -> dict[str, Any]:
         "comparisons": found,
     }
     return document | ({"scores": scores} if scores else {})
+
+
+def read_scored(folder: Path) -> list[Scored]:
+    """Every result in a run's `eval` folder, computed from its predictions; earlier stages first.
+
+    Raises:
+        DataError: a file cannot be read, or predictions have lost their result.
+    """
+    paths = sorted(folder.glob(f"*{PREDICTIONS_SUFFIX}"))
+    return sorted((_scored_again(path, _read(_result_path(path))) for path in paths), key=_age)
 
 
 def _scored_again(path: Path, before: Mapping[str, Any]) -> Scored:

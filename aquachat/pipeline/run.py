@@ -107,6 +107,7 @@ def run_pipeline(
     preset: str,
     data: Path | None,
     output: Sink,
+    origins: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run `stages` in order.
 
@@ -116,6 +117,7 @@ def run_pipeline(
         preset: named in the report.
         data: folder of raw sets with a `data.toml`; None to use what the recipe says.
         output: notes and progress.
+        origins: `section.key` -> where its value came from, for the report.
 
     Returns:
         The document of `aquachat run --json`.
@@ -148,8 +150,13 @@ def run_pipeline(
     if "report" in stages and context.world.is_main:
         from aquachat.track.report import write_report
 
-        report = write_report(context.home.run(context.run), document)
+        report = write_report(
+            context.home.run(context.run), document | {"origins": dict(origins or {})}
+        )
         document["report"] = str(report.markdown)
+        from aquachat.track.wandb_report import publish_report
+
+        publish_report(context.home.run(context.run), context.wandb, environ=context.environ)
     return document
 
 

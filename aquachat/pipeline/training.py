@@ -86,7 +86,7 @@ def _train_chat(context: RunContext, stage: str) -> FitResult:
     return run_chat_stage(
         context.session(stage),
         build_mixture,
-        _validation_conversations(context, recipe),
+        validation_conversations(context, recipe),
         make_hooks,
     )
 
@@ -106,9 +106,10 @@ VALIDATION_SEED = 1
 """Problems watched while training; the final evaluation draws others (seed 0)."""
 
 
-def _validation_conversations(
+def validation_conversations(
     context: RunContext, recipe: ChatRecipe
 ) -> SyntheticConversations | TaskConversations | None:
+    """What `val/loss` of a stage is measured on; None where its mixture has nothing for it."""
     if "aqua" in recipe.mixture:
         task = context.folders.task("AQUA", "validation", max_examples=recipe.aqua_val_examples)
         return TaskConversations(task, seed=0, shuffle_options=False, calculator=recipe.calculator)

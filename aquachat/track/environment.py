@@ -20,7 +20,7 @@ def describe_environment() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(_num_cores()),
     }
-    if memory := _memory_bytes():
+    if memory := memory_bytes():
         values["memory"] = f"{memory / 1e9:.1f} GB"
     for package in PACKAGES:
         try:
@@ -46,7 +46,8 @@ def _num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory_bytes() -> int | None:
+def memory_bytes() -> int | None:
+    """The memory of this machine, None where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

@@ -239,9 +239,6 @@ def _read_samples(
     run_dir: Path, document: Mapping[str, Any], entries: Sequence[EvalEntry]
 ) -> list[SampleQuestion]:
     """Replies of the last two evaluated stages to the first questions they share."""
-    if _rows(document, "samples"):
-        model = entries[-1].checkpoint if entries else "model"
-        return collect_samples({model: _rows(document, "samples")})
     generative = [entry for entry in entries if entry.protocol == "generative"]
     if generative:
         first = next(e for e in generative if e.checkpoint == generative[-1].checkpoint)
@@ -253,6 +250,9 @@ def _read_samples(
         found = {checkpoint: rows for checkpoint, rows in found.items() if rows}
         if found:
             return collect_samples(dict(list(found.items())[-2:]))
+    if _rows(document, "samples"):
+        model = entries[-1].checkpoint if entries else "model"
+        return collect_samples({model: _rows(document, "samples")})
     rollouts = _lines(run_dir / "rl" / SAMPLES_FILE)
     last = [row for row in rollouts if row.get("step") == rollouts[-1].get("step")]
     return collect_samples({f"rl@{last[-1].get('step')}": last}) if last else []

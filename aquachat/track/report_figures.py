@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aquachat.track.plots import Bar, color_of, curves, grouped_bars, reliability
 from aquachat.track.report_data import Estimate, EvalEntry, ReportData
@@ -23,6 +23,12 @@ RL_CURVES = (
     ("attention entropy", {"attn/entropy_mean": "attention entropy"}, "nats", False),
 )
 """Name, metric -> label, unit, whether a fraction. A figure appears once its metric is logged."""
+FAMILIES = (
+    ("letters of rollouts", "rl/letter_fraction/", "share", True),
+    ("attention entropy by layer", "attn/entropy/", "nats", False),
+    ("pass at k", "rl/pass_at_", "rollouts", True),
+)
+"""Name, what the metrics of a figure begin with, unit, whether a fraction."""
 BASELINES = {
     "chance": "chance",
     "majority_letter": "majority letter",
@@ -69,9 +75,25 @@ def curve_pictures(data: ReportData) -> list[Picture]:
                 percent=is_fraction,
             )
             pictures.append((f"{stage}-{name}", f"{name.capitalize()} in stage {stage}", figure))
+        for name, prefix, unit, is_fraction in FAMILIES:
+            figure = curves(
+                f"{name.capitalize()}\n{stage}",
+                rows,
+                _members(rows, prefix),
+                ylabel=unit,
+                color=color,
+                percent=is_fraction,
+            )
+            pictures.append((f"{stage}-{name}", f"{name.capitalize()} in stage {stage}", figure))
     return [
         Picture(name, caption, figure) for name, caption, figure in pictures if figure is not None
     ]
+
+
+def _members(rows: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, str]:
+    """Metric -> what follows the prefix, in order."""
+    names = {name for row in rows for name in row if name.startswith(prefix)}
+    return {name: name.removeprefix(prefix).replace("_", " ") for name in sorted(names)}
 
 
 def _by_split(data: ReportData) -> Iterator[Picture]:

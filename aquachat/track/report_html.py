@@ -14,6 +14,9 @@ from aquachat.track.report_data import ReportData
 from aquachat.track.report_markdown import VERDICTS
 from aquachat.track.report_tables import Table, count, findings, seconds
 from aquachat.track.samples import ModelAnswer, SampleQuestion, Stretch
+from aquachat.track.stage_pictures import StagePicture
+from aquachat.track.surface import Surface
+from aquachat.track.surface_picture import script, script_policy, surface_figure
 
 DARK_STAGE_COLORS = {"base": "#a3aab5", "mid": "#e3aa2e", "sft": "#4da6e0", "rl": "#ff8a45"}
 WHISKERS = "Whiskers: 95% intervals."
@@ -46,7 +49,10 @@ td.words, th.words { text-align: left } .long { white-space: normal; min-width: 
 .figures { display: grid; gap: 1.4rem; grid-template-columns: repeat(auto-fit, minmax(min(100%,
   24rem), 1fr)); align-items: start } figure { margin: 0 } figure.wide { grid-column: 1 / -1;
   max-width: 50rem } figure svg { width: 100%; height: auto; font-family: var(--font) }
-figure svg * { stroke-linejoin: round }
+figure img { max-width: 100%; height: auto; background: #fff }
+figure svg * { stroke-linejoin: round } figure.surface { max-width: 46rem }
+.surface svg:focus-visible { outline: 2px solid var(--sft) } .halo { paint-order: stroke;
+  stroke: var(--ground); stroke-width: 3px }
 .sample { background: var(--card); border: 1px solid var(--rule); border-radius: .6rem;
   padding: .2rem 1.2rem 1rem; margin: 1rem 0 } .sample p { margin: .5rem 0 }
 .words-of-model, .question { white-space: pre-wrap; overflow-wrap: anywhere }
@@ -70,6 +76,8 @@ def render_html(
     accuracy_svgs: Sequence[str],
     curve_svgs: Sequence[str],
     recipes: Mapping[str, str],
+    surfaces: Sequence[Surface] = (),
+    pictures: Sequence[StagePicture] = (),
 ) -> str:
     """The whole page.
 
@@ -79,6 +87,8 @@ def render_html(
         accuracy_svgs: `<svg>` elements made by `aquachat.track.plots`.
         curve_svgs: the same for the curves.
         recipes: stage -> TOML.
+        surfaces: of the loss, drawn in 3D.
+        pictures: that stages logged.
     """
     sections = [
         ("short", "In short", _findings(data)),
@@ -89,22 +99,34 @@ def render_html(
             figures_html(accuracy_svgs, "Whiskers: 95% intervals."),
         ),
         ("curves", "Curves", figures_html(curve_svgs)),
+        ("pictures", "Pictures of the stages", pictures_html(pictures)),
+        ("landscape", "Loss landscape", "".join(map(surface_figure, surfaces))),
         ("samples", "Sample answers", _samples(data.samples)),
         ("environment", "Environment", _definitions(data.environment)),
         ("recipe", "Recipe", "".join(_recipe(stage, text) for stage, text in recipes.items())),
     ]
     run = escape(data.run)
-    return page_html(f"{run} - aquachat report", f"<h1>Run {run}</h1>{_facts(data)}", sections)
+    return page_html(
+        f"{run} - aquachat report",
+        f"<h1>Run {run}</h1>{_facts(data)}",
+        sections,
+        turns=bool(surfaces),
+    )
 
 
-def page_html(title: str, heading: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """A page that needs no network and runs no script.
+def page_html(
+    title: str, heading: str, sections: Sequence[tuple[str, str, str]], *, turns: bool = False
+) -> str:
+    """A page that needs no network and runs no script, or only the one that turns surfaces.
 
     Args:
         title: of the window, already escaped.
         heading: HTML above the list of sections.
         sections: id, title and HTML of each; those without HTML are left out.
+        turns: whether there are surfaces to turn.
     """
+    policy = f"{_POLICY}; {script_policy()}" if turns else _POLICY
+    program = f"<script>{script()}</script>\n" if turns else ""
     shown = [section for section in sections if section[2]]
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in shown)
     body = "".join(
@@ -113,11 +135,11 @@ def page_html(title: str, heading: str, sections: Sequence[tuple[str, str, str]]
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
         f'<header>{heading}<nav aria-label="Sections">{links}</nav>'
-        f"</header>\n<main>\n{body}</main>\n</body>\n</html>\n"
+        f"</header>\n<main>\n{body}</main>\n{program}</body>\n</html>\n"
     )
 
 
@@ -198,6 +220,18 @@ def figures_html(svgs: Sequence[str], note: str = "") -> str:
         items.append(f"<figure{wide}>{svg}</figure>")
     above = f'<p class="note">{escape(note)}</p>' if note else ""
     return f'{above}<div class="figures">{"".join(items)}</div>'
+
+
+def pictures_html(pictures: Sequence[StagePicture]) -> str:
+    """The pictures that stages logged, inline."""
+    if not pictures:
+        return ""
+    items = "".join(
+        f'<figure><img alt="{escape(p.caption, quote=True)}" src="{p.data_url}">'
+        f'<figcaption class="note">{escape(p.caption)}</figcaption></figure>'
+        for p in pictures
+    )
+    return f'<div class="figures">{items}</div>'
 
 
 def _samples(samples: Sequence[SampleQuestion]) -> str:

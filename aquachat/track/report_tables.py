@@ -20,6 +20,8 @@ from aquachat.track.report_data import (
 )
 from aquachat.track.values import as_number
 
+PRICE_KEY = "price_usd_per_hour"
+"""Of a report's document: what an hour of the rented machine cost."""
 GROUP_TITLES = {
     "num_steps": "number of steps",
     "tier": "tier",
@@ -79,6 +81,7 @@ def stage_table(data: ReportData) -> Table | None:
                 "-" if entry is None else interval(entry.accuracy),
                 count(row.get("tokens") or None),
                 seconds(row.get("seconds")),
+                *cost_cells(data, row.get("seconds")),
             )
         )
     accuracy = "accuracy"
@@ -88,9 +91,19 @@ def stage_table(data: ReportData) -> Table | None:
         "Loss is cross-entropy in nats per token, on held-out text where it was measured. Accuracy "
         "is followed by its 95% interval."
     )
-    return Table(
-        "Stages", ("stage", "steps", "loss", accuracy, "tokens", "seconds"), tuple(rows), note
-    )
+    columns = ["stage", "steps", "loss", accuracy, "tokens", "seconds"]
+    if as_number(data.document.get(PRICE_KEY)) is not None:
+        columns.append("cost")
+        note += " Cost is the stage's time at the price of the rented machine, without set-up."
+    return Table("Stages", tuple(columns), tuple(rows), note)
+
+
+def cost_cells(data: ReportData, num_seconds: object) -> list[str]:
+    """The cell of a stage's cost; none where no launch record gave a price."""
+    price, time_s = as_number(data.document.get(PRICE_KEY)), as_number(num_seconds)
+    if price is None:
+        return []
+    return ["-" if time_s is None else f"${price * time_s / 3600:,.2f}"]
 
 
 def accuracy_table(data: ReportData) -> Table | None:
@@ -270,42 +283,6 @@ def at_k_table(data: ReportData) -> Table | None:
     names = (f"{kind}@{k}" for kind, k in columns)
     note = "With five options, guessing alone passes@8 about 83% of the time."
     return Table("Several samples", ("questions", "model", *names), rows, note) if rows else None
-
-
-def mixture_tables(data: ReportData) -> list[Table]:
-    """What each stage of conversations took from each source."""
-    columns = (
-        "source",
-        "rows",
-        "examples",
-        "share",
-        "epochs",
-        "tokens",
-        "targets",
-        "truncated",
-        "skipped",
-    )
-    note = (
-        "Epochs are examples over rows of the source. Tokens are without padding, targets those "
-        "that are learned. Truncated examples lost their end, skipped ones were not trained on."
-    )
-    tables = []
-    for stage, sources in data.mixtures.items():
-        rows = tuple(_mixture_row(source) for source in sources)
-        tables.append(Table(f"Mixture of {stage}", columns, rows, note))
-    return tables
-
-
-def _mixture_row(source: Mapping[str, Any]) -> tuple[str, ...]:
-    epochs = as_number(source.get("epochs"))
-    return (
-        str(source.get("source", "")),
-        count(source.get("rows")),
-        count(source.get("taken")),
-        percent(as_number(source.get("share"))),
-        "-" if epochs is None else f"{epochs:,.2f}",
-        *(count(source.get(name)) for name in ("tokens", "targets", "truncated", "skipped")),
-    )
 
 
 def findings(data: ReportData) -> list[str]:

@@ -12,7 +12,7 @@ import netrc
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,28 @@ class WandbSink:
         try:
             self._run.log({name: self._value(v) for name, v in metrics.items()}, step=step)
         except Exception as error:  # a remote's client: whatever it raises, training goes on
+            self._give_up(error)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether W&B stopped taking what it was sent."""
+        return self._failed
+
+    def log_tables(
+        self, tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str]]]]
+    ) -> None:
+        """Send tables of words: name -> columns and rows."""
+        if self._failed:
+            return
+        import wandb
+
+        try:
+            found = {
+                name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+                for name, (columns, rows) in tables.items()
+            }
+            self._run.log(found, step=0)
+        except Exception as error:  # as above
             self._give_up(error)
 
     def close(self, *, succeeded: bool) -> None:

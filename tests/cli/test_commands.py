@@ -37,6 +37,9 @@ def _commands(app: typer.Typer, *before: str) -> Iterator[tuple[list[str], str]]
     for group in app.registered_groups:
         assert group.typer_instance is not None
         assert group.name is not None
+        alone = group.typer_instance.registered_callback
+        if alone is not None:
+            yield [*before, group.name], inspect.getdoc(alone.callback) or ""
         yield from _commands(group.typer_instance, *before, group.name)
 
 
@@ -63,10 +66,13 @@ def test_every_command_has_help_and_examples(cli: Cli, name: str) -> None:
 def test_every_example_in_help_is_accepted(trained: Cli, example: str) -> None:
     program, *arguments = shlex.split(example)
     assert program == "aquachat"
+    if arguments[0] == "doctor":  # a small disk or memory is no fault of the example
+        assert trained(*arguments).code in (0, 3)
+        return
     if arguments[0] in ("chat", "report", "runs", "serve"):
         if arguments == ["chat"] or arguments[0] == "serve":
             return  # reads the terminal; goes on until it is stopped, see test_serve.py
-        trained(*(word.replace("mine", "whole") for word in arguments), code=0)
+        trained(*({"mine": "whole", "other": "half"}.get(word, word) for word in arguments), code=0)
         return
     if arguments[0] in ("export", "import", "sync-hf", "artifacts"):
         _share(trained, arguments)
