@@ -132,7 +132,8 @@ def test_a_command_of_the_pages_works(results: dict[str, Outcome], line: Line) -
 def home_with_a_run(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """What a dry run of `eval` reads its settings from."""
     cli = Cli(tmp_path_factory.mktemp("trained"))
-    cli("run", "tiny", "--config", "micro.toml", "--stages", "prepare,tokenize,base", code=0)
+    for words in ("prepare synthetic", "tokenize --preset tiny", "train base --preset tiny"):
+        cli(*words.split(), "--config", "micro.toml", code=0)
     return cli
 
 
