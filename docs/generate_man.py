@@ -131,11 +131,7 @@ def _marked(words: str) -> str:
 
 
 def roff(text: str) -> str:
-    """The text with nothing in it that roff would read as its own.
-
-    Example:
-        roff("--from .x\\\\n") -> "\\\\-\\\\-from .x\\\\en"
-    """
+    """The text with nothing in it that roff would read as its own."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
