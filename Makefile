@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CARGO_MANIFEST := tokenizer-rs/Cargo.toml
 STAMPS := $(VENV)/.stamps
 
-.PHONY: help demo test test-long lint format tools clean
+.PHONY: help demo test test-long lint format docs tools clean
 
 help:
 	@echo "make demo       install into $(VENV) and run the whole pipeline on this machine (10 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-long  the long forms: many kills, fuzzing, all Unicode"
 	@echo "make lint       ruff, mypy, rustfmt, clippy"
 	@echo "make format     let ruff and rustfmt format the code"
+	@echo "make docs       the generated pages, and the documentation as a site in build/site"
 
 tools:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -37,7 +38,7 @@ $(STAMPS)/demo: pyproject.toml $(RUST_SOURCES) $(PYTHON_SOURCES) | tools $(BIN)/
 	@rm -f $(STAMPS)/test
 
 $(STAMPS)/test: pyproject.toml $(RUST_SOURCES) | tools $(BIN)/python
-	$(PIP) install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --editable '.[dev,docs]'
 	@touch $@
 	@rm -f $(STAMPS)/demo
 
@@ -61,6 +62,11 @@ format: $(STAMPS)/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	cargo fmt --manifest-path $(CARGO_MANIFEST)
+
+docs: $(STAMPS)/test
+	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_man.py
+	$(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) tokenizer-rs/target build dist *.egg-info aquachat/_tokenizer*.so

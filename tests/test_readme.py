@@ -20,13 +20,16 @@ from aquachat.cli.processes import without_num_processes
 from tests.cli.programs import Cli, Outcome
 
 ROOT = Path(__file__).parents[1]
+FIRST = ("README.md", "docs/quickstart.md", "docs/configuration.md", "docs/pipeline.md")
+"""In this order, since their commands make the runs that those of later pages use."""
+GENERATED = {"docs/cli.md"}
 PAGES = (
-    "README.md",
-    "docs/quickstart.md",
-    "docs/configuration.md",
-    "docs/pipeline.md",
-    "docs/export.md",
-    "docs/release.md",
+    *FIRST,
+    *(
+        name
+        for page in sorted((ROOT / "docs").glob("*.md"))
+        if (name := f"docs/{page.name}") not in {*FIRST, *GENERATED}
+    ),
 )
 PROSE = (
     "README.md",
@@ -38,7 +41,17 @@ PROSE = (
         if page.name != "cli.md"
     ),
 )
-REASONS = {"needs gpu", "needs network", "needs data", "needs mine.toml", "installs"}
+REASONS = {
+    "needs gpu",
+    "needs network",
+    "needs data",
+    "needs mine.toml",
+    "needs docker",
+    "needs a rented machine",
+    "installs",
+}
+NOT_RUN = {"needs docker", "needs a rented machine", "installs"}
+"""Their other commands are not of this program and cannot be checked here."""
 MAX_COLUMNS = 120
 
 _BLOCK = re.compile(
@@ -110,14 +123,28 @@ def _with_micro_settings(words: tuple[str, ...]) -> list[str]:
 def test_a_command_of_the_pages_works(results: dict[str, Outcome], line: Line) -> None:
     outcome = results[" ".join(line.words)]
     assert outcome.code == 0, outcome
-    assert outcome.stdout
+    assert outcome.stdout or "--output" in line.words
     if "--json" in line.words:
         json.loads(outcome.stdout)
 
 
+@pytest.fixture(scope="module")
+def home_with_a_run(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """What a dry run of `eval` reads its settings from."""
+    cli = Cli(tmp_path_factory.mktemp("trained"))
+    for words in ("prepare synthetic", "tokenize --preset tiny", "train base --preset tiny"):
+        cli(*words.split(), "--config", "micro.toml", code=0)
+    return cli
+
+
 @pytest.mark.parametrize("line", DRY, ids=str)
-def test_a_command_that_needs_more_is_understood(tmp_path: Path, line: Line) -> None:
+def test_a_command_that_needs_more_is_understood(
+    tmp_path: Path, home_with_a_run: Cli, line: Line
+) -> None:
     assert line.reason in REASONS
+    if line.words[1] == "eval":
+        home_with_a_run(*line.words[1:], "--dry-run", code=0)
+        return
     cli = Cli(tmp_path)
     (tmp_path / "mine.toml").write_text(_toml_blocks("docs/quickstart.md")[0])
     if line.words[1] == "launch":  # nobody is asked; see tests/cli/test_launch_order.py
@@ -130,7 +157,8 @@ def test_a_command_that_needs_more_is_understood(tmp_path: Path, line: Line) -> 
 def check_launch(cli: Cli, words: Sequence[str]) -> None:
     """Without a key nothing can be ordered, without a job nothing be shown."""
     if words[1] == "host":
-        cli(*words, "--dry-run", code=0)
+        own = words.index("--") if "--" in words else len(words)  # what follows runs there
+        cli(*words[:own], "--dry-run", *words[own:], code=0)
     elif words[1] == "logs":
         assert "no job was begun" in cli(*words, code=1).stderr
     else:
@@ -144,9 +172,21 @@ def test_other_commands_are_ones_that_a_test_knows() -> None:
         program, *arguments = line.words
         if program == "make":
             assert set(arguments) <= targets, line
-        elif program != "aquachat":
+        elif program != "aquachat" and line.reason not in NOT_RUN:
             known = ["source .venv/bin/activate", "python3 -m venv .venv", "pip install ."]
             assert " ".join(line.words) in known, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_stand_where_the_tests_find_them(page: str) -> None:
+    """Not in blocks that are only indented, nor in ones of another language."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    outside = _BLOCK.sub("", text)
+    found = re.findall(r"^ *(?:\$ )?(?:aquachat|make|pip|python3?|docker) \S.*$", outside, re.M)
+    in_prose = [line for line in found if not line.startswith(" ")]
+    for language in re.findall(r"^```(\S*)\n.*?^```$", outside, re.M | re.S):
+        assert language not in {"sh", "shell", "console"}, page
+    assert not [line for line in found if line not in in_prose], page
 
 
 def test_the_readme_begins_with_the_demo_and_the_tests() -> None:
