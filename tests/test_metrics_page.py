@@ -60,7 +60,7 @@ def _keys_of(file: Path) -> Iterator[str]:
             continue
         for prefix in ("core", "chatcore") if "<self.prefix>" in text else ("",):
             key = text.replace("<self.prefix>", prefix)
-            if _KEY.fullmatch(key):
+            if _KEY.fullmatch(key) and not key.endswith("_"):  # not the beginning of several
                 yield re.sub(r"^eval/[a-z_]+_accuracy$", "eval/TASK_accuracy", key)
 
 
