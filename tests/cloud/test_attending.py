@@ -13,7 +13,7 @@ from aquachat.cloud import remote_job
 from aquachat.cloud.attending import MAX_LINE_BYTES, LogCopy, LogLines, shown_line
 from aquachat.cloud.env_file import _WRITE
 from aquachat.cloud.remote import RemoteMachine, script_command
-from aquachat.cloud.remote_job import LogFollower, Place, start, stop
+from aquachat.cloud.remote_job import LogFollower, Place, start, state, stop
 from aquachat.cloud.shell_scripts import command, script
 from aquachat.cloud.ssh_errors import DeadlineError
 from tests.cloud.sshd import Sshd, running_sshd
@@ -118,6 +118,22 @@ def test_a_long_log_that_grows_all_the_time_comes_in_steps_and_is_whole(
     whole = bytes(received[:5_000_001])
     here = subprocess.run(["cksum"], input=whole, capture_output=True, check=True).stdout
     assert here.decode().split() == there.split()
+
+
+def test_a_long_log_over_a_slow_link_comes_in_steps(machine: RemoteMachine) -> None:
+    size = 12 << 20
+    start(machine, PLACE, ["sh", "-c", f"yes line | head -c {size}"])
+    while (now := state(machine, PLACE)).kind != "ended":
+        time.sleep(0.1)
+    assert now.code == 0
+    received = bytearray()
+
+    def slowly(block: bytes) -> None:
+        received.extend(block)
+        time.sleep(0.02)  # 1.6 MB/s: the machine's end of the channel is full all the time
+
+    assert LogFollower(machine, PLACE, slowly).step(1.0) is False
+    assert 0 < len(received) < size
 
 
 def test_a_machine_that_goes_silent_is_asked_again_and_nothing_is_ended(
