@@ -5,8 +5,9 @@
     python demo/record.py --from tiny.raw.jsonl makes the recording of it again, without a run
 
 The program runs in a pseudo-terminal with a home of its own, whose name is replaced, and with an
-environment that holds nothing of this computer's. Nothing is left out of its output and nothing
-added but the typed command; all its times are divided by one factor. The file is an asciicast v2
+environment that holds nothing of this computer's. All its times are divided by one factor. Of
+drawings of a progress bar that fall into one frame the last is kept; nothing else is left out of
+the output, and nothing added but the typed command. The file is an asciicast v2
 (https://docs.asciinema.org/manual/asciicast/v2/).
 """
 
@@ -17,6 +18,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -38,6 +40,8 @@ FRAME_S = 0.1
 SHOWN_HOME = "/home/you"
 COMMAND = ("aquachat", "run", "tiny")
 PROMPT = "$ "
+REDRAWN = re.compile(r"\x1b\[2K[^\r\n]*\r(?=\x1b\[2K)")
+"""A line that is erased and drawn again at once: nobody would see it."""
 
 Piece = tuple[float, str]
 """Seconds since the start, and the text."""
@@ -119,7 +123,7 @@ def cast(pieces: Sequence[Piece], command: Sequence[str] = COMMAND) -> str:
         events.append([round(TYPING_S * number / (len(typed) + 2), 3), "o", letter])
     events.append([TYPING_S, "o", "\r\n"])
     for at, text in _merged([(TYPING_S + at * factor, text) for at, text in pieces]):
-        events.append([round(at, 3), "o", text])
+        events.append([round(at, 3), "o", REDRAWN.sub("", text)])
     events.append([LENGTH_S, "o", PROMPT])
     lines = [header, *events]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -40,7 +40,7 @@ def read_needs(content: bytes) -> Needs:
     """
     try:
         return _read(content)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:  # offsets may be of any size
         raise ValueError("this ELF file is damaged") from error
 
 
